@@ -1,0 +1,1 @@
+"""Runs GPT-OSS in JAX: Flax NNX modules over pure functions."""

@@ -1,0 +1,11 @@
+"""The `gptoss-model` command."""
+
+import click
+
+__all__ = ["main"]
+
+
+@click.group()
+@click.version_option(package_name="gptoss-model")
+def main() -> None:
+    """Placeholder until the package's commands land."""

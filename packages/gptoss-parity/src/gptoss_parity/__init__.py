@@ -1,0 +1,1 @@
+"""Measures one GPT-OSS implementation against another."""

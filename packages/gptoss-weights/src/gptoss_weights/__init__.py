@@ -1,0 +1,1 @@
+"""Reads and writes GPT-OSS checkpoints, with neither JAX nor PyTorch."""

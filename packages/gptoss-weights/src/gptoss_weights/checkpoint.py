@@ -1,0 +1,132 @@
+"""Checkpoint: a lazy mapping from canonical names to tensors; opening and saving one.
+
+Opening reads headers only and holds every name, shape and dtype against the schema. `read` touches
+only the bytes that it returns: whole tensors come as read-only views of a memory-mapped file. So
+each transformation is a checkpoint around a checkpoint, and memory is bounded by construction.
+"""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from gptoss_weights.config import GptOssConfig
+from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.schema import TensorSpec, tensor_specs
+
+__all__ = ["Checkpoint", "Index", "StoredArray", "StoredMxfp4"]
+
+type Index = tuple[int | slice, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredArray:
+    """Where a C-ordered array stands: `shape` elements of `dtype`, `offset` bytes into the file `path`."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def rows(self, start: int, stop: int) -> "StoredArray":
+        """The rows start … stop − 1 of the first axis, which are contiguous too."""
+        row_bytes = self.nbytes // self.shape[0]
+        return dataclasses.replace(
+            self, offset=self.offset + start * row_bytes, shape=(stop - start, *self.shape[1:])
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StoredMxfp4:
+    """Where the two halves of an `Mxfp4Tensor` stand."""
+
+    blocks: StoredArray
+    scales: StoredArray
+
+    @property
+    def nbytes(self) -> int:
+        """Packed size in bytes."""
+        return self.blocks.nbytes + self.scales.nbytes
+
+
+class Checkpoint(abc.ABC):
+    """A lazy mapping from canonical names (`gptoss_weights.schema`) to tensors.
+
+    Attributes:
+        config: The geometry.
+        format: Name of the layout that it was opened from, or of the view that made it.
+        side_files: Tokenizer, chat template, generation config, …: file name → path.
+    """
+
+    config: GptOssConfig
+    format: str
+    side_files: Mapping[str, Path]
+
+    @functools.cached_property
+    def specs(self) -> dict[str, TensorSpec]:
+        """Every parameter, in the order of the forward pass."""
+        return tensor_specs(self.config)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.specs)
+
+    def __len__(self) -> int:
+        return len(self.specs)
+
+    @abc.abstractmethod
+    def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
+        """One tensor, or the part that a basic index (integers and slices) selects.
+
+        Args:
+            name: Canonical name.
+            index: For each leading axis an integer or a slice; along the last axis of an MXFP4
+                tensor only whole blocks.
+
+        Returns:
+            A read-only array, or an `Mxfp4Tensor` where the checkpoint holds the experts packed.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+
+    def stored(self, name: str) -> StoredArray | StoredMxfp4 | None:
+        """Where the tensor's bytes stand on disk, or None where they must be computed.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        if name not in self.specs:
+            raise KeyError(name)
+        return None
+
+    def read_array(self, name: str, index: Index = ()) -> np.ndarray:
+        """`read` of a tensor that is never packed.
+
+        Raises:
+            TypeError: it is packed.
+        """
+        tensor = self.read(name, index)
+        if isinstance(tensor, Mxfp4Tensor):
+            raise TypeError(f"{name} is packed as MXFP4; read() returns it as such")
+        return tensor
+
+    def digest(self) -> str:
+        """SHA-256 over the mathematics: config numbers and all tensors, the same in every layout."""
+        sha = hashlib.sha256(json.dumps(self.config.to_openai(), sort_keys=True).encode())
+        for name in self.specs:
+            tensor = self.read(name)
+            parts = (tensor.blocks, tensor.scales) if isinstance(tensor, Mxfp4Tensor) else (tensor,)
+            for part in parts:
+                sha.update(f"{name} {part.dtype} {part.shape}".encode())
+                sha.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        return sha.hexdigest()

@@ -1,0 +1,70 @@
+"""The errors that users meet: what, where, expected, found, and what to do next."""
+
+__all__ = [
+    "CheckpointError",
+    "GptOssError",
+    "MissingDependencyError",
+    "NetworkError",
+    "NotEnoughSpaceError",
+    "ParityError",
+]
+
+
+class GptOssError(Exception):
+    """A failure that one sentence explains; every command prints it without a traceback.
+
+    The message is put together from its parts, so that each error says the same things in the
+    same order.
+
+    Args:
+        what: What is wrong, as a sentence without its full stop.
+        where: The file, tensor or option that it is about.
+        expected: What should have been there.
+        found: What was there instead.
+        fix: What the reader can do about it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object | None = None,
+        expected: object | None = None,
+        found: object | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.where, self.expected, self.found, self.fix = (
+            what,
+            where,
+            expected,
+            found,
+            fix,
+        )
+        message = what if where is None else f"{where}: {what}"
+        if expected is not None:
+            message += f"; expected {expected}"
+        if found is not None:
+            message += f"; found {found}"
+        if fix is not None:
+            message += f". {fix}"
+        super().__init__(message)
+
+
+class CheckpointError(GptOssError):
+    """A file that is not what it should be: a checkpoint, a config, a trace, an exported model."""
+
+
+class ParityError(GptOssError):
+    """Two implementations disagree beyond the stated tolerance."""
+
+
+class MissingDependencyError(GptOssError):
+    """An optional package or a device that the request needs is not there."""
+
+
+class NotEnoughSpaceError(GptOssError):
+    """Memory or disk does not suffice for what was asked."""
+
+
+class NetworkError(GptOssError):
+    """The network, or the server behind it, did not deliver."""
