@@ -1,0 +1,162 @@
+"""The menu of checks. `nox -l` lists it, `nox` runs what a CPU can prove, `nox -s NAME` one session.
+
+Sessions install from uv.lock, each only the groups it names, so PyTorch comes with `oracles` alone.
+Two of them answer what a lock hides: `lowest` takes the oldest versions that the packages allow,
+`standalone` takes the built wheels.
+"""
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+
+ROOT = Path(__file__).parent
+PYTHONS = ["3.12", "3.13"]
+PYTHON = PYTHONS[0]
+PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
+
+each_package = nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and a lock that is up to date."""
+    install_locked(session, "--only-group=lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run_install("uv", "lock", "--check")
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def layers(session: nox.Session) -> None:
+    """The walls between the packages, and the libraries that each may not import."""
+    install_locked(session, "--only-group=layers")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def types(session: nox.Session) -> None:
+    """Strict types in every package's sources."""
+    install_locked(session, "--only-group=types")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def docs(session: nox.Session) -> None:
+    """The documentation site, where a warning is an error; it lands in site/."""
+    install_locked(session, "--only-group=docs")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(python=PYTHONS, tags=["cpu"])
+@each_package
+def test(session: nox.Session, package: str) -> None:
+    """One package's tests, with that package and its declared extras only."""
+    install_locked(session, f"--package={package}", "--group=test")
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def workspace(session: nox.Session) -> None:
+    """What no package can test alone: names, versions, commands, and the way from end to end."""
+    install_locked(session, "--only-group=workspace")
+    session.run("pytest", "tests", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+@each_package
+def standalone(session: nox.Session, package: str) -> None:
+    """One package's wheel in an empty environment: imports, --help, a real command, no stowaway."""
+    family = [package, *siblings(package)]
+    wheels = Path(session.create_tmp()) / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    for name in family:
+        # Through the source distribution, as a release is built; the cache knows no change of sources.
+        session.run_install("uv", "build", "--quiet", f"--package={name}", f"--out-dir={wheels}")
+    locked = wheels / "locked.txt"
+    export = ["uv", "export", "--quiet", "--frozen", "--no-hashes", "--no-emit-workspace", "--no-default-groups"]
+    session.run_install(*export, f"--package={package}", "--all-extras", f"--output-file={locked}", silent=True)
+    # By path, for a name and --find-links may find an older wheel of the same version in a cache.
+    paths = [str(path) for name in family for path in wheels.glob(f"{name.replace('-', '_')}-*.whl")]
+    session.run_install("uv", "venv", "--quiet", "--clear", f"--python={PYTHON}", session.virtualenv.location)
+    session.run_install("uv", "pip", "install", "--quiet", f"--constraints={locked}", *paths)
+    session.run("python", "-I", "tests/standalone/check.py", package)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+@each_package
+def lowest(session: nox.Session, package: str) -> None:
+    """One package's tests with the oldest versions that its pyproject.toml allows."""
+    family = [package, *siblings(package, with_extras=True)]
+    editable = [argument for name in family for argument in ("-e", f"packages/{name}")]
+    group = f"packages/{package}/pyproject.toml:test"
+    session.install("--resolution=lowest-direct", f"--group={group}", *editable)
+    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def oracles(session: nox.Session) -> None:
+    """Everything against the official PyTorch code, live; installs gigabytes."""
+    install_locked(session, "--only-group=oracles")
+    session.run("pytest", "tests/oracles", "-m", "oracle", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"], default=False)
+def bench(session: nox.Session) -> None:
+    """Every benchmark: packages/*/benchmarks/bench_*.py, one after the other."""
+    scripts = sorted(ROOT.glob("packages/*/benchmarks/bench_*.py"))
+    if not scripts:
+        session.error("there is no packages/*/benchmarks/bench_*.py")
+    install_locked(session, "--only-group=oracles")
+    for script in scripts:
+        session.run("python", str(script.relative_to(ROOT)), *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cuda"], default=False)
+@nox.parametrize("package", [nox.param("gptoss-model", id="gptoss-model")])
+def test_cuda(session: nox.Session, package: str) -> None:
+    """One package's tests on an NVIDIA GPU."""
+    if not Path("/dev/nvidia0").exists():
+        session.skip("this machine has no NVIDIA GPU (there is no /dev/nvidia0)")
+    install_locked(session, f"--package={package}", "--group=test", "--extra=cuda")
+    run_on(session, package, "cuda", "not oracle and not tpu")
+
+
+@nox.session(python=PYTHON, tags=["tpu"], default=False)
+@nox.parametrize("package", [nox.param("gptoss-model", id="gptoss-model")])
+def test_tpu(session: nox.Session, package: str) -> None:
+    """One package's tests on a TPU."""
+    if not (Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()):
+        session.skip("this machine has no TPU (there is neither /dev/accel0 nor /dev/vfio/0)")
+    install_locked(session, f"--package={package}", "--group=test", "--extra=tpu")
+    run_on(session, package, "tpu", "not oracle and not cuda")
+
+
+def install_locked(session: nox.Session, *selection: str) -> None:
+    """Make the session's environment hold exactly the selected groups, at the versions of uv.lock."""
+    venv = session.virtualenv.location
+    sync = ["uv", "sync", "--quiet", "--frozen", "--no-default-groups", f"--python={venv}"]
+    session.run_install(*sync, *selection, env={"UV_PROJECT_ENVIRONMENT": venv})
+
+
+def run_on(session: nox.Session, package: str, platform: str, markers: str) -> None:
+    """Run a package's tests with JAX on one platform, which JAX must find."""
+    session.run("pytest", f"packages/{package}/tests", "-m", markers, *session.posargs, env={"JAX_PLATFORMS": platform})
+
+
+def siblings(package: str, *, with_extras: bool = False) -> list[str]:
+    """The workspace packages that one needs, directly or not, nearest first."""
+    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
+    requirements = list(project["dependencies"])
+    if with_extras:
+        requirements += [line for extra in project.get("optional-dependencies", {}).values() for line in extra]
+    needed: list[str] = []
+    for name in PACKAGES:
+        if name != package and any(line.startswith((f"{name}=", f"{name}[")) for line in requirements):
+            needed += [name, *siblings(name, with_extras=with_extras)]
+    return list(dict.fromkeys(needed))
