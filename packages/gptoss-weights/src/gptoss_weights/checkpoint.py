@@ -41,9 +41,7 @@ class StoredArray:
     def rows(self, start: int, stop: int) -> "StoredArray":
         """The rows start … stop − 1 of the first axis, which are contiguous too."""
         row_bytes = self.nbytes // self.shape[0]
-        return dataclasses.replace(
-            self, offset=self.offset + start * row_bytes, shape=(stop - start, *self.shape[1:])
-        )
+        return dataclasses.replace(self, offset=self.offset + start * row_bytes, shape=(stop - start, *self.shape[1:]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -143,9 +143,7 @@ class GptOssConfig:
         return dict(sorted(document.items()))
 
 
-NUMBERS: tuple[str, ...] = tuple(
-    field.name for field in dataclasses.fields(GptOssConfig) if field.name != "metadata"
-)
+NUMBERS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(GptOssConfig) if field.name != "metadata")
 _FLOATS = {"swiglu_limit", "rope_theta", "rope_scaling_factor", "rope_ntk_alpha", "rope_ntk_beta"}
 
 # Hugging Face's spelling of each number → ours. Where two are listed, published files carry both.
@@ -216,9 +214,7 @@ _HF_ROPE_KEYS = frozenset(_HF_ROPE_NUMBERS.values()) | {
 
 def _load_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise CheckpointError(
-            "there is no such config file", where=path, fix="Give its place with --config."
-        )
+        raise CheckpointError("there is no such config file", where=path, fix="Give its place with --config.")
     try:
         document = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
@@ -365,7 +361,9 @@ def _report(
     problems: list[str], unknown: list[str], document: Mapping[str, Any], known: tuple[str, ...] | list[str], where: str
 ) -> None:
     if problems:
-        raise CheckpointError("; ".join(problems), where=where, fix="Correct the config, or give another with --config.")
+        raise CheckpointError(
+            "; ".join(problems), where=where, fix="Correct the config, or give another with --config."
+        )
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

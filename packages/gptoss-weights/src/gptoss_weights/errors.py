@@ -3,6 +3,7 @@
 __all__ = [
     "CheckpointError",
     "GptOssError",
+    "GptOssWarning",
     "MissingDependencyError",
     "NetworkError",
     "NotEnoughSpaceError",
@@ -33,13 +34,7 @@ class GptOssError(Exception):
         found: object | None = None,
         fix: str | None = None,
     ) -> None:
-        self.what, self.where, self.expected, self.found, self.fix = (
-            what,
-            where,
-            expected,
-            found,
-            fix,
-        )
+        self.what, self.where, self.expected, self.found, self.fix = what, where, expected, found, fix
         message = what if where is None else f"{where}: {what}"
         if expected is not None:
             message += f"; expected {expected}"
@@ -48,6 +43,10 @@ class GptOssError(Exception):
         if fix is not None:
             message += f". {fix}"
         super().__init__(message)
+
+
+class GptOssWarning(UserWarning):
+    """Something odd that changes no result; commands print it as one line, `warning: …`."""
 
 
 class CheckpointError(GptOssError):

@@ -1,0 +1,206 @@
+"""Errors as sentences and exit codes: the one wrapper that every command line of the toolkit uses.
+
+`@click.group(cls=ErrorMappingGroup)` is all that a program needs. A `GptOssError` becomes one
+sentence on standard error and its code; anything unforeseen becomes one line and code 1, with the
+traceback only under `GPTOSS_DEBUG=1`.
+"""
+
+import contextlib
+import enum
+import errno
+import importlib
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any, Never, TextIO
+
+import click
+
+from gptoss_weights.errors import (
+    CheckpointError,
+    GptOssWarning,
+    MissingDependencyError,
+    NetworkError,
+    NotEnoughSpaceError,
+    ParityError,
+)
+
+__all__ = ["DEBUG_VARIABLE", "ErrorMappingGroup", "ExitCode"]
+
+DEBUG_VARIABLE = "GPTOSS_DEBUG"
+
+
+class ExitCode(enum.IntEnum):
+    """What a command of the toolkit leaves behind; the same in all of them."""
+
+    OK = 0
+    INTERNAL_ERROR = 1
+    USAGE = 2
+    BAD_INPUT = 3
+    PARITY_FAILED = 4
+    MISSING_DEPENDENCY = 5
+    NOT_ENOUGH_SPACE = 6
+    NETWORK = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+_CODES: Mapping[type[Exception], ExitCode] = {
+    CheckpointError: ExitCode.BAD_INPUT,
+    ParityError: ExitCode.PARITY_FAILED,
+    MissingDependencyError: ExitCode.MISSING_DEPENDENCY,
+    NotEnoughSpaceError: ExitCode.NOT_ENOUGH_SPACE,
+    NetworkError: ExitCode.NETWORK,
+}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EFBIG}
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM, raised where the program stands, so that it can clean up behind itself."""
+
+
+class ErrorMappingGroup(click.Group):
+    """A group of commands whose errors are sentences and exit codes.
+
+    Args:
+        lazy_commands: Command name → "module:attribute", imported when the command is first asked for.
+    """
+
+    def __init__(self, *args: Any, lazy_commands: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lazy_commands = dict(lazy_commands or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands, loaded or not."""
+        return sorted({*super().list_commands(ctx), *self._lazy_commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now if it was not yet."""
+        if cmd_name in self._lazy_commands:
+            module, _, attribute = self._lazy_commands[cmd_name].partition(":")
+            command = getattr(importlib.import_module(module), attribute)
+            if not isinstance(command, click.Command):
+                raise TypeError(f"{self._lazy_commands[cmd_name]} is no click command")
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs the command line; ends the process unless `standalone_mode` is false."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        with _warnings_as_lines(), _sigterm_as_exception():
+            code = self._exit_code(args, prog_name, complete_var, extra)
+        sys.exit(code)
+
+    def _exit_code(
+        self, args: Sequence[str] | None, prog_name: str | None, complete_var: str | None, extra: dict[str, Any]
+    ) -> int:
+        try:
+            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code if isinstance(error, click.UsageError) else ExitCode.BAD_INPUT
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            return ExitCode.INTERRUPTED
+        except _TerminatedError:
+            click.echo("terminated", err=True)
+            return ExitCode.TERMINATED
+        except BrokenPipeError:
+            _silence_stdout()
+            return ExitCode.OK  # whoever reads has had enough
+        except Exception as error:  # noqa: BLE001: the last wall before the user
+            return _report(error)
+        # With standalone_mode=False, click returns the code of ctx.exit(code) as the result.
+        return result if isinstance(result, int) and not isinstance(result, bool) else ExitCode.OK
+
+
+def _report(error: Exception) -> ExitCode:
+    code, sentence = _sentence(error)
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    click.echo(f"error: {sentence}", err=True)
+    return code
+
+
+def _sentence(error: Exception) -> tuple[ExitCode, str]:
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code, str(error)
+    if isinstance(error, MemoryError) or (_is_jax_error(error) and "RESOURCE_EXHAUSTED" in str(error)):
+        return ExitCode.NOT_ENOUGH_SPACE, f"not enough memory ({_one_line(error)})"
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return ExitCode.NOT_ENOUGH_SPACE, f"not enough space ({_one_line(error)})"
+    if isinstance(error, OSError) and error.filename is not None:
+        return ExitCode.BAD_INPUT, f"{error.filename}: {error.strerror}"
+    hint = f"Run again with {DEBUG_VARIABLE}=1 for the traceback, and please report it."
+    return ExitCode.INTERNAL_ERROR, f"internal error: {_one_line(error)}. {hint}"
+
+
+def _is_jax_error(error: Exception) -> bool:
+    return type(error).__name__ in {"XlaRuntimeError", "JaxRuntimeError"}
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Shows our own warnings as `warning: …` lines, every one of them."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, GptOssWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", GptOssWarning)
+        usual = warnings.showwarning
+        warnings.showwarning = show
+        yield
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that half-written output is removed; only in the main thread."""
+
+    def terminate(signum: int, frame: FrameType | None) -> Never:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _silence_stdout() -> None:
+    """Points standard output at nothing, so that flushing it at exit raises no second error."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""How each layout spells the canonical parameters on disk, one file a layout."""

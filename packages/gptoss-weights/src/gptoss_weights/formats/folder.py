@@ -1,0 +1,194 @@
+"""A checkpoint folder: which weight files belong to it, and what they hold by raw name.
+
+An index `model.safetensors.index.json` defines what belongs; without one, all `*.safetensors` of
+the folder do. Nothing outside the folder is read: an index may not point out of it, nor may a
+symbolic link, except into the `blobs` of the Hugging Face cache that the folder is a snapshot of.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from gptoss_weights.checkpoint import StoredArray
+from gptoss_weights.json_files import load_json_object
+from gptoss_weights.errors import CheckpointError
+from gptoss_weights.formats.safetensors_files import read_header
+
+__all__ = ["INDEX_NAME", "FolderContents", "read_folder", "side_files"]
+
+INDEX_NAME = "model.safetensors.index.json"
+_SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d+)-of-(?P<last>\d+)\.safetensors")
+
+# What travels with the weights besides the config: tokenizer, template, generation config, licence.
+_SIDE_FILES = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "LICENSE",
+    "NOTICE",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "USAGE_POLICY",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderContents:
+    """Raw name → where it stands, and every problem met on the way."""
+
+    tensors: Mapping[str, StoredArray]
+    problems: tuple[str, ...]
+
+
+def read_folder(folder: Path) -> FolderContents:
+    """Reads the headers of all weight files that belong to a folder.
+
+    Raises:
+        CheckpointError: there are no weight files, or the index is unreadable.
+    """
+    problems: list[str] = []
+    index = _read_index(folder, problems)
+    names = sorted(set(index.values())) if index is not None else _safetensors_names(folder)
+    if not names:
+        raise _no_weights(folder)
+    if index is None:
+        problems += _missing_shards(folder, names)
+    tensors: dict[str, StoredArray] = {}
+    for name in names:
+        try:
+            header = read_header(_inside(folder, name))
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        for raw_name, stored in header.items():
+            if raw_name in tensors:
+                problems.append(f"{folder / name}: {raw_name} stands in {tensors[raw_name].path.name} as well")
+            tensors.setdefault(raw_name, stored)
+    if index is not None and not problems:
+        problems += _index_problems(folder, index, tensors)
+    return FolderContents(tensors, tuple(problems))
+
+
+def side_files(folder: Path) -> dict[str, Path]:
+    """Files that travel with the weights: those of the folder, and for `original/` those above it.
+
+    Published repositories keep tokenizer and licence at the top, beside `original/`.
+    """
+    folders = [folder]
+    if folder.name == "original" and (folder.parent / "config.json").is_file():
+        folders.append(folder.parent)
+    found: dict[str, Path] = {}
+    for place in folders:
+        for name in _SIDE_FILES:
+            if name not in found and (place / name).is_file():
+                found[name] = _inside(place, name)
+    return found
+
+
+def _read_index(folder: Path, problems: list[str]) -> dict[str, str] | None:
+    path = folder / INDEX_NAME
+    if not path.exists():
+        return None
+    weight_map = load_json_object(_inside(folder, INDEX_NAME), what="the index").get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError("the index has no weight_map of tensor name → file name", where=path)
+    index: dict[str, str] = {}
+    refused: set[str] = set()
+    for tensor, name in weight_map.items():
+        if _leaves_folder(name):
+            if name not in refused:
+                problems.append(f"{path}: {tensor} is said to be in {name!r}, which is outside the folder")
+            refused.add(name)
+        elif not (folder / name).exists():
+            if name not in refused:
+                count = sum(other == name for other in weight_map.values())
+                problems.append(f"{folder / name}: the file is missing; the index says that it holds {count} tensors")
+            refused.add(name)
+        else:
+            index[tensor] = name
+    if not index and problems:
+        raise CheckpointError("; ".join(problems), fix="Download the missing files again.")
+    return index
+
+
+def _leaves_folder(name: str) -> bool:
+    return (
+        not name
+        or "\0" in name
+        or PurePosixPath(name).is_absolute()
+        or PureWindowsPath(name).is_absolute()
+        or ".." in PurePosixPath(name).parts
+        or ".." in PureWindowsPath(name).parts
+    )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file's path, once it is known not to lead out of the folder.
+
+    Raises:
+        CheckpointError: a symbolic link leads elsewhere.
+    """
+    path = folder / name
+    target = path.resolve()
+    if not any(target.is_relative_to(root) for root in _allowed_roots(folder)):
+        raise CheckpointError(
+            "the symbolic link leads out of the folder", where=path, found=target, fix="Put the file itself there."
+        )
+    return path
+
+
+def _allowed_roots(folder: Path) -> Iterator[Path]:
+    yield folder.resolve()
+    for parent in Path.absolute(folder).parents:
+        if parent.name == "snapshots":  # <cache>/models--org--name/snapshots/<revision>/…
+            yield (parent.parent / "blobs").resolve()
+
+
+def _safetensors_names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.safetensors"))
+
+
+def _missing_shards(folder: Path, names: list[str]) -> list[str]:
+    """Gaps in `…-i-of-n.safetensors`, counted 0 … n (Hugging Face here) or 1 … n (everywhere else)."""
+    series: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        if match := _SHARD.fullmatch(name):
+            series.setdefault((match["stem"], match["last"]), []).append(match["number"])
+    problems = []
+    for (stem, last), numbers in series.items():
+        present = {int(number) for number in numbers}
+        first = 0 if 0 in present or not stem.endswith("--") and int(last) in present and 1 not in present else 1
+        for number in range(first, int(last) + 1):
+            if number not in present:
+                missing = f"{stem}{number:0{len(numbers[0])}d}-of-{last}.safetensors"
+                problems.append(f"{folder / missing}: the shard is missing")
+    return problems
+
+
+def _index_problems(folder: Path, index: Mapping[str, str], tensors: Mapping[str, StoredArray]) -> list[str]:
+    problems = []
+    for tensor, name in index.items():
+        if tensor not in tensors:
+            problems.append(f"{folder / name}: {tensor} is missing, though the index places it there")
+        elif tensors[tensor].path != folder / name:
+            problems.append(f"{tensors[tensor].path}: the index places {tensor} in {name} instead")
+    problems += [
+        f"{stored.path}: the index does not list {tensor}" for tensor, stored in tensors.items() if tensor not in index
+    ]
+    return problems
+
+
+def _no_weights(folder: Path) -> CheckpointError:
+    if (folder / "original").is_dir() and _safetensors_names(folder / "original"):
+        return CheckpointError(
+            "the folder itself holds no weights, but its original/ does",
+            where=folder,
+            fix=f"Open {folder / 'original'} instead.",
+        )
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+        return CheckpointError(
+            "the folder holds pickled weights, which are never opened", where=folder, expected="*.safetensors files"
+        )
+    return CheckpointError("the folder holds no *.safetensors files", where=folder)

@@ -1,0 +1,92 @@
+"""What tells the two published safetensors layouts apart: names, shards, configs, small files."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+
+from gptoss_weights.config import ConfigDialect, GptOssConfig
+from gptoss_weights.formats.folder import INDEX_NAME
+from gptoss_weights.formats.huggingface import huggingface_tensors, is_huggingface_name
+from gptoss_weights.formats.openai import is_openai_name, openai_dtypes, openai_tensors
+from gptoss_weights.formats.raw_tensors import RawTensor
+
+__all__ = ["HUGGINGFACE", "OPENAI", "Layout", "index_text"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One published layout of safetensors files.
+
+    Attributes:
+        name: What `Checkpoint.format` and `save_checkpoint(format=…)` say.
+        owns: Whether a raw tensor name is one of this layout's.
+        tensors: Every raw tensor of a geometry, in the order in which shards are filled.
+        shard_names: Number of shards → their file names.
+        default_shard_bytes: Tensor bytes of all files → the most that one file takes by default.
+        has_index: Number of shards → whether an index stands beside them.
+        small_files: The config and whatever else the layout writes: file name → text.
+    """
+
+    name: str
+    owns: Callable[[str], bool]
+    tensors: Callable[[GptOssConfig], list[RawTensor]]
+    shard_names: Callable[[int], list[str]]
+    default_shard_bytes: Callable[[int], int]
+    has_index: Callable[[int], bool]
+    small_files: Callable[[GptOssConfig], dict[str, str]]
+
+
+HF_SHARD_BYTES = 4_800_000_000  # reproduces the published shards of gpt-oss-20b
+OPENAI_SHARD_BYTES = 10 * 2**30
+OPENAI_SINGLE_FILE_BYTES = 16 * 2**30  # gpt-oss-20b is published as one file of 13.8 GB
+
+
+def _huggingface_shards(count: int) -> list[str]:
+    return [f"model-{number:05d}-of-{count - 1:05d}.safetensors" for number in range(count)]
+
+
+def _openai_shards(count: int) -> list[str]:
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model--{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+
+
+def _openai_shard_bytes(total: int) -> int:
+    return OPENAI_SINGLE_FILE_BYTES if total <= OPENAI_SINGLE_FILE_BYTES else OPENAI_SHARD_BYTES
+
+
+def _huggingface_files(config: GptOssConfig) -> dict[str, str]:
+    return {"config.json": json.dumps(config.to_huggingface(), indent=2) + "\n"}
+
+
+def _openai_files(config: GptOssConfig) -> dict[str, str]:
+    return {"config.json": json.dumps(config.to_openai()), "dtypes.json": json.dumps(openai_dtypes(config))}
+
+
+def index_text(shards: Mapping[str, list[RawTensor]], order: list[RawTensor]) -> str:
+    """The content of `model.safetensors.index.json`, tensors in the given order."""
+    place = {tensor.name: name for name, tensors in shards.items() for tensor in tensors}
+    total = sum(tensor.nbytes for tensor in order)
+    return json.dumps(
+        {"metadata": {"total_size": total}, "weight_map": {tensor.name: place[tensor.name] for tensor in order}}
+    )
+
+
+HUGGINGFACE = Layout(
+    name="hf",
+    owns=is_huggingface_name,
+    tensors=huggingface_tensors,
+    shard_names=_huggingface_shards,
+    default_shard_bytes=lambda _: HF_SHARD_BYTES,
+    has_index=lambda _: True,
+    small_files=_huggingface_files,
+)
+OPENAI = Layout(
+    name="openai",
+    owns=is_openai_name,
+    tensors=openai_tensors,
+    shard_names=_openai_shards,
+    default_shard_bytes=_openai_shard_bytes,
+    has_index=lambda count: count > 1,
+    small_files=_openai_files,
+)

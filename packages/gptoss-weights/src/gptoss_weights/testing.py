@@ -1,0 +1,59 @@
+"""Tiny geometries and random checkpoints for everyone's tests.
+
+All dimensions of the tiny geometry differ, so that a transposed matrix or a swapped axis cannot
+pass unseen; windows are shorter than a short prompt; YaRN is active.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from gptoss_weights.config import GptOssConfig
+from gptoss_weights.random import random_checkpoint
+from gptoss_weights.saving import save_checkpoint
+
+__all__ = ["tiny_config", "write_tiny_checkpoint"]
+
+
+def tiny_config(**overrides: Any) -> GptOssConfig:
+    """A valid config of a few ten thousand parameters; `overrides` replace any number of it.
+
+    Raises:
+        CheckpointError: the overrides make it impossible.
+        TypeError: an override is no field of `GptOssConfig`.
+    """
+    numbers: dict[str, Any] = {
+        "num_hidden_layers": 4,
+        "num_experts": 7,
+        "experts_per_token": 3,
+        "vocab_size": 211,
+        "hidden_size": 96,
+        "intermediate_size": 64,
+        "swiglu_limit": 7.0,
+        "head_dim": 18,
+        "num_attention_heads": 10,
+        "num_key_value_heads": 5,
+        "sliding_window": 11,
+        "initial_context_length": 4096,
+        "rope_theta": 150000,
+        "rope_scaling_factor": 32.0,
+        "rope_ntk_alpha": 1,
+        "rope_ntk_beta": 32,
+    }
+    return GptOssConfig(**(numbers | overrides))
+
+
+def write_tiny_checkpoint(
+    folder: Path | str,
+    *,
+    format: Literal["openai", "hf"],
+    seed: int = 0,
+    max_shard_bytes: int | None = None,
+    **overrides: Any,
+) -> Path:
+    """Writes a random checkpoint of `tiny_config(**overrides)` into a new folder and returns its path.
+
+    The same seed gives the same weights in both formats.
+    """
+    checkpoint = random_checkpoint(tiny_config(**overrides), seed=seed)
+    save_checkpoint(checkpoint, folder, format=format, max_shard_bytes=max_shard_bytes)
+    return Path(folder)
