@@ -1,0 +1,83 @@
+"""The experts: a Loop over those that some token has chosen, each over its own tokens only.
+
+Each turn gathers the rows of one expert's tokens, computes gate, up and down, and adds the
+weighted results to the sum that the loop carries. What no token has chosen is neither read nor
+decoded; of the others one at a time is in memory.
+"""
+
+import numpy as np
+import onnx_ir as ir
+from gptoss_weights.config import SWIGLU_ALPHA, GptOssConfig
+
+from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
+from gptoss_onnx.graph.mxfp4 import packed_linear
+from gptoss_onnx.graph.parameters import PackedExperts, Parameters
+from gptoss_onnx.graph.routing import Routing
+
+__all__ = ["experts", "swiglu"]
+
+
+def experts(
+    op: GraphBuilder, config: GptOssConfig, parameters: Parameters, x: ir.Value, routing: Routing, *, layer: int
+) -> ir.Value:
+    """The weighted sum of each row's experts. x f32 [rows, D] → f32 [rows, D].
+
+    Source: openai/gpt-oss torch/model.py, `MLPBlock`.
+    """
+    name = f"model.layers.{layer}.mlp.experts"
+    k = config.experts_per_token
+    with op.scope("experts"):
+        choices = op.reshape(routing.indices, -1, name="choices")
+        weights = op.reshape(routing.weights, -1, 1, name="weights")
+        active = op.many("Unique", 4, choices, sorted=1, name="active")[0]
+        turns = op.Squeeze(op.Shape(active), op.ints(0), name="turns")
+        nothing = op.ConstantOfShape(op.Shape(x), value=ir.tensor(np.zeros(1, np.float32)), name="nothing")
+
+        turn = _body_input(op, "turn", ir.DataType.INT64, [])
+        going_on = _body_input(op, "going_on", ir.DataType.BOOL, [])
+        partial_sum = _body_input(op, "partial_sum", ir.DataType.FLOAT, ["rows", config.hidden_size])
+        with op.body() as nodes:
+            expert = op.Gather(active, turn, axis=0, name="expert")
+            slots = op.Squeeze(op.NonZero(op.Equal(choices, expert)), op.ints(0), name="slots")
+            rows = op.Div(slots, op.scalar(k, np.int64), name="rows")
+
+            def linear(inputs: ir.Value, matrix: str, out: int, columns: int) -> ir.Value:
+                weight = parameters.experts(f"{name}.{matrix}")
+                with op.scope(matrix):
+                    stored_bias = op.Gather(parameters.stored(f"{name}.{matrix}_bias"), expert, axis=0)
+                    bias = op.Cast(stored_bias, to=ir.DataType.FLOAT)
+                    if isinstance(weight, PackedExperts):
+                        return packed_linear(op, inputs, weight, bias, expert=expert, out=out, columns=columns)
+                    chosen = op.Cast(op.Gather(weight, expert, axis=0), to=ir.DataType.FLOAT)
+                    return op.Gemm(inputs, chosen, bias, transB=1)
+
+            gate_up = linear(
+                op.Gather(x, rows, axis=0), "gate_up_proj", 2 * config.intermediate_size, config.hidden_size
+            )
+            activated = swiglu(op, gate_up, limit=config.swiglu_limit)
+            down = linear(activated, "down_proj", config.hidden_size, config.intermediate_size)
+            weighted = op.Mul(down, op.Gather(weights, slots, axis=0), name="weighted")
+            added = op.ScatterND(partial_sum, op.Unsqueeze(rows, op.ints(1)), weighted, reduction="add", name="added")
+            still_going_on = op.Identity(going_on)
+        body = ir.Graph(
+            [turn, going_on, partial_sum], [still_going_on, added], nodes=nodes, name=op.unique_name("body")
+        )
+    return op.Loop(turns, op.scalar(True, np.bool_), nothing, body=body, name="experts")
+
+
+def swiglu(op: GraphBuilder, gate_up: ir.Value, *, limit: float) -> ir.Value:
+    """gate·sigmoid(α·gate)·(up + 1). gate_up f32 [rows, 2F], gate in the even columns → f32 [rows, F].
+
+    The gate is limited from above only, up on both sides.
+
+    Source: openai/gpt-oss torch/model.py, `swiglu`.
+    """
+    with op.scope("swiglu"):
+        gate = op.Min(op.slice(gate_up, 0, INT64_MAX, axis=1, step=2), op.scalar(limit), name="gate")
+        up = op.Clip(op.slice(gate_up, 1, INT64_MAX, axis=1, step=2), op.scalar(-limit), op.scalar(limit), name="up")
+        sigmoid = op.Sigmoid(op.Mul(gate, op.scalar(SWIGLU_ALPHA)))
+        return op.Mul(op.Mul(gate, sigmoid), op.Add(up, op.scalar(1.0)))
+
+
+def _body_input(op: GraphBuilder, name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
+    return ir.Value(name=op.unique_name(name), type=ir.TensorType(dtype), shape=ir.Shape(shape))

@@ -1,0 +1,127 @@
+"""The whole model as one graph: tokens, mask and cache in; logits, cache and probes out."""
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+from gptoss_weights.config import GptOssConfig
+from gptoss_weights.probes import probe_specs
+
+from gptoss_onnx.graph.attention import LayerCache
+from gptoss_onnx.graph.block import block
+from gptoss_onnx.graph.builder import GraphBuilder
+from gptoss_onnx.graph.linear import linear
+from gptoss_onnx.graph.parameters import Parameters
+from gptoss_onnx.graph.rms_norm import rms_norm
+from gptoss_onnx.graph.rope import rope_rotation
+from gptoss_onnx.graph.visibility import visible_keys
+
+__all__ = ["OPSET", "build_graph", "graph_probes"]
+
+OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
+
+
+def graph_probes(config: GptOssConfig) -> tuple[str, ...]:
+    """Every probe that a graph can have as an output beside `logits`, in the order of the forward pass."""
+    return tuple(name for name in probe_specs(config, tokens=1) if name not in ("tokens", "logits"))
+
+
+def build_graph(
+    op: GraphBuilder, config: GptOssConfig, parameters: Parameters, *, probes: Collection[str] = ()
+) -> ir.Graph:
+    """Builds the graph; `op` is new, `parameters` makes its values with it.
+
+    Inputs: `input_ids` int64 [B, T]; `attention_mask` int64 [B, total], 1 for real tokens, past ones
+    first; `past_key_values.{i}.key` and `.value` f32 [B, K, past, H].
+    Outputs: `logits` f32 [B, T, V]; `present.{i}.key` and `.value`; the probes under their names,
+    with a batch axis in front.
+
+    Raises:
+        ValueError: a probe is not known.
+
+    Source: openai/gpt-oss torch/model.py, `Transformer`.
+    """
+    known = graph_probes(config)
+    unknown = sorted(set(probes) - set(known))
+    if unknown:
+        raise ValueError(f"no probe is called {', '.join(unknown)}; there are {', '.join(known)}")
+    reported: dict[str, ir.Value] = {}
+
+    def report(name: str, value: ir.Value) -> None:
+        if name in probes:
+            reported[name] = value
+
+    token_ids = _input("input_ids", ir.DataType.INT64, "batch", "sequence")
+    mask = _input("attention_mask", ir.DataType.INT64, "batch", "total")
+    past = [_cache_input(config, layer) for layer in range(config.num_hidden_layers)]
+
+    visibility = visible_keys(op, config, token_ids=token_ids, mask=mask, window_cache=past[0].key)
+    rotation = rope_rotation(op, config, visibility.query_positions)
+    with op.scope("model.embed_tokens"):
+        rows = op.Gather(parameters.stored("model.embed_tokens.weight"), op.reshape(token_ids, -1), axis=0)
+        x = op.Cast(rows, to=ir.DataType.FLOAT)
+    report("embedding", x)
+    present = []
+    for layer in range(config.num_hidden_layers):
+        x, cache = block(
+            op,
+            config,
+            parameters,
+            x,
+            layer=layer,
+            past=past[layer],
+            visibility=visibility,
+            rotation=rotation,
+            report=report,
+        )
+        present.append(cache)
+    with op.scope("model.norm"):
+        x = rms_norm(op, x, parameters.float32("model.norm.weight"))
+    report("final_norm", x)
+    logits = linear(op, parameters, x, "lm_head", has_bias=False)
+
+    specs = probe_specs(config, tokens=1)
+    batch, length = op.size(token_ids, 0), op.size(token_ids, 1)
+
+    def output(name: str, value: ir.Value) -> ir.Value:
+        width = specs[name].shape[-1]
+        shaped = op.reshape(value, batch, length, width, name=f"outputs.{name}")
+        dtype = ir.DataType.INT64 if specs[name].is_integer else ir.DataType.FLOAT
+        return _as_output(shaped, name, dtype, "batch", "sequence", width)
+
+    outputs = [output("logits", logits)]
+    for layer, cache in enumerate(present):
+        shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
+        outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
+        outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
+    outputs += [output(name, reported[name]) for name in known if name in probes]
+
+    inputs = [token_ids, mask, *(value for cache in past for value in (cache.key, cache.value))]
+    return ir.Graph(
+        inputs,
+        outputs,
+        nodes=op.nodes,
+        initializers=list(op.initializers.values()),
+        opset_imports={"": OPSET},
+        name="gpt_oss",
+    )
+
+
+def _kind(config: GptOssConfig, layer: int) -> str:
+    return "window" if config.is_sliding(layer) else "total"
+
+
+def _cache_input(config: GptOssConfig, layer: int) -> LayerCache:
+    shape = ("batch", config.num_key_value_heads, f"past_{_kind(config, layer)}", config.head_dim)
+    return LayerCache(
+        key=_input(f"past_key_values.{layer}.key", ir.DataType.FLOAT, *shape),
+        value=_input(f"past_key_values.{layer}.value", ir.DataType.FLOAT, *shape),
+    )
+
+
+def _input(name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
+
+def _as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
+    value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
+    return value
