@@ -25,10 +25,17 @@ MISSING_DEPENDENCY = 5  # gptoss_weights.cli_errors.ExitCode
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a package promises of an environment that holds nothing else."""
+    """What a package promises of an environment that holds nothing else.
+
+    Attributes:
+        absent: Import names that nothing brings.
+        real_command: Does something useful in a fresh folder.
+        behind_extras: Modules that may need something absent to be imported; no other may.
+    """
 
     absent: tuple[str, ...]
     real_command: Callable[[Path], None]
+    behind_extras: tuple[str, ...] = ()
 
 
 def weights_reads_a_checkpoint(folder: Path) -> None:
@@ -63,7 +70,15 @@ CLAIMS = {
     "gptoss-weights": Claim(absent=TORCH + JAX + ONNX, real_command=weights_reads_a_checkpoint),
     "gptoss-model": Claim(absent=TORCH + ONNX, real_command=model_generates),
     "gptoss-onnx": Claim(absent=TORCH + JAX, real_command=onnx_exports_and_generates),
-    "gptoss-parity": Claim(absent=TORCH + JAX + ONNX, real_command=parity_compares_goldens),
+    "gptoss-parity": Claim(
+        absent=TORCH + JAX + ONNX,
+        real_command=parity_compares_goldens,
+        behind_extras=(
+            "gptoss_parity.sources.jax",
+            "gptoss_parity.sources.onnx",
+            "gptoss_parity.sources.openai_torch",
+        ),
+    ),
 }
 
 
@@ -73,8 +88,8 @@ def main(package: str) -> None:
     for name in claim.absent:
         if importlib.util.find_spec(name) is not None:
             fail(f"{name} is installed, though {package} must not bring it")
-    modules = import_all(package.replace("-", "_"))
-    for name in (package.replace("-", "_"), *modules):
+    modules = import_all(package.replace("-", "_"), claim)
+    for name in modules:
         if str(Path(sysconfig.get_path("purelib"))) not in str(sys.modules[name].__file__):
             fail(f"{name} was imported from {sys.modules[name].__file__}, not from the installed wheel")
     if "Usage:" not in run(package, "--help"):
@@ -85,14 +100,17 @@ def main(package: str) -> None:
     print(f"{package} {version} stands alone: {len(modules)} modules, {claim.real_command.__doc__}")
 
 
-def import_all(package: str) -> list[str]:
-    """Import every module of a package; none may need an extra to be imported."""
+def import_all(package: str, claim: Claim) -> list[str]:
+    """Import every module of a package, but those behind extras, and return their names."""
     root = importlib.import_module(package)
     names = [module.name for module in pkgutil.walk_packages(root.__path__, f"{package}.")]
-    for name in names:
-        if not name.endswith("__main__"):
-            importlib.import_module(name)
-    return [name for name in names if name in sys.modules]
+    missing = sorted(set(claim.behind_extras) - set(names))
+    if missing:
+        fail(f"{package} has no modules {missing}")
+    wanted = [package, *(name for name in names if name not in claim.behind_extras and not name.endswith("__main__"))]
+    for name in wanted:
+        importlib.import_module(name)
+    return wanted
 
 
 def random_checkpoint(folder: Path) -> str:
