@@ -122,7 +122,7 @@ class ErrorMappingGroup(click.Group):
         except BrokenPipeError:
             _silence_stdout()
             return ExitCode.OK  # whoever reads has had enough
-        except Exception as error:  # noqa: BLE001: the last wall before the user
+        except Exception as error:  # noqa: BLE001 - the last wall before the user
             return _report(error)
         # With standalone_mode=False, click returns the code of ctx.exit(code) as the result.
         return result if isinstance(result, int) and not isinstance(result, bool) else ExitCode.OK
@@ -187,7 +187,7 @@ def _warnings_as_lines() -> Iterator[None]:
 def _sigterm_as_exception() -> Iterator[None]:
     """Lets SIGTERM unwind the stack, so that half-written output is removed; only in the main thread."""
 
-    def terminate(signum: int, frame: FrameType | None) -> Never:
+    def terminate(_signum: int, _frame: FrameType | None) -> Never:
         raise _TerminatedError
 
     if threading.current_thread() is not threading.main_thread():

@@ -22,6 +22,7 @@ __all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4", "enc
 MXFP4_BLOCK_SIZE = 32  # values that share one scale
 BYTES_PER_BLOCK = MXFP4_BLOCK_SIZE // 2
 SCALE_BIAS = 127
+LARGEST_EXACT_SCALE = 252  # beyond it code 6 overflows bfloat16 and float32 (OCP calls 255 NaN)
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
 _LARGEST_EXPONENT = 2  # of 6 = 1.5 · 2²
 _DECODE_CHUNK_BLOCKS = 1 << 16  # 1 MiB of packed bytes at a time

@@ -22,7 +22,7 @@ import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, Index
 from gptoss_weights.config import GptOssConfig
-from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, SCALE_BIAS, Mxfp4Tensor
+from gptoss_weights.mxfp4 import FP4_VALUES, LARGEST_EXACT_SCALE, MXFP4_BLOCK_SIZE, SCALE_BIAS, Mxfp4Tensor
 from gptoss_weights.schema import TensorSpec
 
 __all__ = ["random_checkpoint"]
@@ -138,7 +138,8 @@ def _normal_quantiles() -> np.ndarray:
 def _scale_table(spread: float) -> np.ndarray:
     """Random byte → scale byte, two neighbouring powers of two mixed so that values have that spread."""
     variance = spread**2 / statistics.fmean(code**2 for code in FP4_VALUES)
-    exponent = math.floor(math.log2(variance) / 2)
+    exponent = math.floor(math.log2(variance) / 2)  # of the smaller power
     share_of_larger = (variance / 4**exponent - 1) / 3
     larger = np.arange(256) < round(256 * share_of_larger)
-    return np.clip(SCALE_BIAS + exponent + larger, 0, 252).astype(np.uint8)
+    scales: np.ndarray = np.clip(SCALE_BIAS + exponent + larger, 0, LARGEST_EXACT_SCALE).astype(np.uint8)
+    return scales

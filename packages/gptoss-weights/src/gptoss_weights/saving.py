@@ -22,7 +22,7 @@ def save_checkpoint(
     checkpoint: Checkpoint,
     path: Path | str,
     *,
-    format: Literal["openai", "hf"] = "openai",
+    format: Literal["openai", "hf"] = "openai",  # noqa: A002 - as the attribute of Checkpoint
     max_shard_bytes: int | None = None,
 ) -> None:
     """Writes a checkpoint in a published layout: weights, index, config, and the files that travel along.

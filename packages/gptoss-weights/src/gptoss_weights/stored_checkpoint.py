@@ -28,7 +28,7 @@ class StoredCheckpoint(Checkpoint):
         self,
         *,
         config: GptOssConfig,
-        format: str,
+        format: str,  # noqa: A002 - as the attribute of Checkpoint
         side_files: Mapping[str, Path],
         tensors: Mapping[str, StoredArray | StoredMxfp4],
     ) -> None:

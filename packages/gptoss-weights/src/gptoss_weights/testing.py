@@ -45,7 +45,7 @@ def tiny_config(**overrides: Any) -> GptOssConfig:
 def write_tiny_checkpoint(
     folder: Path | str,
     *,
-    format: Literal["openai", "hf"],
+    format: Literal["openai", "hf"],  # noqa: A002 - as the attribute of Checkpoint
     seed: int = 0,
     max_shard_bytes: int | None = None,
     **overrides: Any,

@@ -63,4 +63,5 @@ def inverse_frequencies(
     steps = np.arange(head_dim // 2, dtype=np.float32)
     ramp = (steps - np.float32(low)) / np.float32(high - low)
     keep = np.float32(1.0) - np.clip(ramp, np.float32(0.0), np.float32(1.0))
-    return interpolated * (np.float32(1.0) - keep) + extrapolated * keep
+    blended: np.ndarray = interpolated * (np.float32(1.0) - keep) + extrapolated * keep
+    return blended

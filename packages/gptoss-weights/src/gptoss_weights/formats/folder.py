@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from gptoss_weights.checkpoint import StoredArray
-from gptoss_weights.json_files import load_json_object
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.safetensors_files import read_header
+from gptoss_weights.json_files import load_json_object
 
 __all__ = ["INDEX_NAME", "FolderContents", "read_folder", "side_files"]
 
@@ -159,7 +159,7 @@ def _missing_shards(folder: Path, names: list[str]) -> list[str]:
     problems = []
     for (stem, last), numbers in series.items():
         present = {int(number) for number in numbers}
-        first = 0 if 0 in present or not stem.endswith("--") and int(last) in present and 1 not in present else 1
+        first = 0 if 0 in present else 1
         for number in range(first, int(last) + 1):
             if number not in present:
                 missing = f"{stem}{number:0{len(numbers[0])}d}-of-{last}.safetensors"

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from gptoss_weights.config import ConfigDialect, GptOssConfig
-from gptoss_weights.formats.folder import INDEX_NAME
+from gptoss_weights.config import GptOssConfig
 from gptoss_weights.formats.huggingface import huggingface_tensors, is_huggingface_name
 from gptoss_weights.formats.openai import is_openai_name, openai_dtypes, openai_tensors
 from gptoss_weights.formats.raw_tensors import RawTensor
@@ -36,6 +36,16 @@ class Layout:
     small_files: Callable[[GptOssConfig], dict[str, str]]
 
 
+# How transformers learns that the experts are packed; from the published config.json.
+HF_QUANTIZATION: Mapping[str, Any] = {
+    "modules_to_not_convert": [
+        "model.layers.*.self_attn",
+        "model.layers.*.mlp.router",
+        "model.embed_tokens",
+        "lm_head",
+    ],
+    "quant_method": "mxfp4",
+}
 HF_SHARD_BYTES = 4_800_000_000  # reproduces the published shards of gpt-oss-20b
 OPENAI_SHARD_BYTES = 10 * 2**30
 OPENAI_SINGLE_FILE_BYTES = 16 * 2**30  # gpt-oss-20b is published as one file of 13.8 GB
@@ -56,7 +66,10 @@ def _openai_shard_bytes(total: int) -> int:
 
 
 def _huggingface_files(config: GptOssConfig) -> dict[str, str]:
-    return {"config.json": json.dumps(config.to_huggingface(), indent=2) + "\n"}
+    document = config.to_huggingface()
+    if "quantization_config" not in document:
+        document = dict(sorted({**document, "quantization_config": HF_QUANTIZATION}.items()))
+    return {"config.json": json.dumps(document, indent=2) + "\n"}
 
 
 def _openai_files(config: GptOssConfig) -> dict[str, str]:

@@ -29,9 +29,8 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
     geometry = GptOssConfig.read(config or folder / "config.json")
     problems = list(contents.problems)
     layout = _layout_of(folder, contents) if contents.tensors else None
-    if layout is not None:
-        if not problems:
-            problems += _mismatches(folder, layout.tensors(geometry), contents.tensors)
+    if layout is not None and not problems:
+        problems += _mismatches(folder, layout.tensors(geometry), contents.tensors)
     if problems or layout is None:
         raise CheckpointError(_gathered(problems))
     return StoredCheckpoint(
