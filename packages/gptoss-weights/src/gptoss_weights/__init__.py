@@ -23,7 +23,7 @@ from gptoss_weights.errors import (
 from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4, encode_mxfp4
 from gptoss_weights.opening import open_checkpoint
 from gptoss_weights.probes import LAYER_PROBES, ProbeSpec, layer_probe, probe_specs
-from gptoss_weights.random import random_checkpoint
+from gptoss_weights.random_weights import random_checkpoint
 from gptoss_weights.saving import save_checkpoint
 from gptoss_weights.schema import TensorSpec, axis_sizes, count_active_parameters, count_parameters, tensor_specs
 from gptoss_weights.yarn import inverse_frequencies, rope_concentration, yarn_ramp

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gptoss_weights.config import GptOssConfig
-from gptoss_weights.random import random_checkpoint
+from gptoss_weights.random_weights import random_checkpoint
 from gptoss_weights.saving import save_checkpoint
 
 __all__ = ["tiny_config", "write_tiny_checkpoint"]

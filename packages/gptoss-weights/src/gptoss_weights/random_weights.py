@@ -98,7 +98,7 @@ class _RandomCheckpoint(Checkpoint):
         scales.setflags(write=False)
         return Mxfp4Tensor(blocks, scales)
 
-    def _generator(self, name: str, part: int) -> np.random.Generator:
+    def _generator(self, name: str, part: int) -> "np.random.Generator":
         digest = hashlib.sha256(f"{self._seed} {name} {part}".encode()).digest()
         return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
 
