@@ -8,8 +8,7 @@ import dataclasses
 import functools
 import re
 
-from gptoss_weights.config import GPT_OSS_20B
-from gptoss_weights.probes import ProbeSpec, probe_specs
+from gptoss_weights import GPT_OSS_20B, ProbeSpec, probe_specs
 
 __all__ = ["ProbeName", "parse_probe_name"]
 

@@ -20,8 +20,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from gptoss_weights.config import GptOssConfig
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights import CheckpointError, GptOssConfig
 from safetensors import SafetensorError, safe_open
 
 from gptoss_parity.atomic_files import replace_file

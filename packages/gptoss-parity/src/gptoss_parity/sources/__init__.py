@@ -3,12 +3,12 @@
 import importlib
 from typing import Any, NamedTuple
 
-from gptoss_weights.errors import MissingDependencyError
+from gptoss_weights import MissingDependencyError
 
-from gptoss_parity.sources.base import DTYPES, Dtype, Source
+from gptoss_parity.sources.base import DTYPES, Dtype, GenerativeSource, Source
 from gptoss_parity.sources.golden import GoldenSource
 
-__all__ = ["DTYPES", "SOURCES", "Dtype", "GoldenSource", "Source", "make_source"]
+__all__ = ["DTYPES", "SOURCES", "Dtype", "GenerativeSource", "GoldenSource", "Source", "make_source"]
 
 
 class _Entry(NamedTuple):

@@ -1,16 +1,24 @@
 """The one thing that every source does, and what all of them write into their traces."""
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights import Checkpoint, CheckpointError, probe_specs
 
 from gptoss_parity.trace import Trace, TraceMetadata
 
-__all__ = ["DTYPES", "Dtype", "Source", "check_tokens", "metadata_of"]
+__all__ = [
+    "DTYPES",
+    "Dtype",
+    "GenerativeSource",
+    "Source",
+    "check_tokens",
+    "metadata_of",
+    "require_dtype",
+    "wanted_probes",
+]
 
 type Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype.__value__)
@@ -34,6 +42,15 @@ class Source(Protocol):
         Raises:
             CheckpointError: a token is outside the vocabulary, or there is none.
         """
+
+
+class GenerativeSource(Source, Protocol):
+    """A source that also continues a prompt."""
+
+    def generate(
+        self, checkpoint: Checkpoint, tokens: Sequence[int], *, max_new_tokens: int, dtype: Dtype = "float32"
+    ) -> list[int]:
+        """The ids of a greedy continuation, without the prompt, exactly `max_new_tokens` of them."""
 
 
 def check_tokens(checkpoint: Checkpoint, tokens: Sequence[int]) -> np.ndarray:
@@ -74,3 +91,14 @@ def metadata_of(
         versions={name: importlib.metadata.version(name) for name in distributions},
         options=options,
     )
+
+
+def wanted_probes(checkpoint: Checkpoint, tokens: np.ndarray) -> tuple[str, ...]:
+    """Every probe that a model computes, in the order of the forward pass."""
+    return tuple(name for name in probe_specs(checkpoint.config, len(tokens)) if name != "tokens")
+
+
+def require_dtype(source: str, dtype: Dtype, supported: Collection[Dtype]) -> None:
+    """Raises ValueError when a source does not compute in `dtype`."""
+    if dtype not in supported:
+        raise ValueError(f"the source {source!r} computes in {', '.join(supported)}, not in {dtype}")

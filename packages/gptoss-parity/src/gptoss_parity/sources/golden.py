@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights import Checkpoint, CheckpointError
 
 from gptoss_parity.sources.base import Dtype, check_tokens
 from gptoss_parity.trace import Trace, load_trace

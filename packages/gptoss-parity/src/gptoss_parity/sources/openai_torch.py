@@ -16,10 +16,7 @@ import gpt_oss.torch.model as official_model
 import gpt_oss.torch.weights as official_weights
 import numpy as np
 import torch
-from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.config import GptOssConfig
-from gptoss_weights.mxfp4 import Mxfp4Tensor
-from gptoss_weights.probes import layer_probe
+from gptoss_weights import Checkpoint, GptOssConfig, Mxfp4Tensor, layer_probe
 
 from gptoss_parity.sources.base import Dtype, check_tokens, metadata_of
 from gptoss_parity.trace import Trace
