@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-
 from gptoss_weights import open_checkpoint, probe_specs
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, DEMO_PROMPT, demo_checkpoint, demo_golden_path
 from gptoss_weights.stop_tokens import eos_token_ids
 from gptoss_weights.text import load_tokenizer
+from safetensors import safe_open
 
 DTYPES = ["float32", "bfloat16"]
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from gptoss_weights import Checkpoint, CheckpointError, GptOssConfig, open_checkpoint, random_checkpoint
 from gptoss_weights.stop_tokens import HARMONY_EOS_TOKEN_IDS, eos_token_ids
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint

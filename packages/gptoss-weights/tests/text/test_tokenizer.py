@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from gptoss_weights import CheckpointError, MissingDependencyError, open_checkpoint
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, demo_checkpoint
 from gptoss_weights.testing import write_tiny_checkpoint

@@ -56,7 +56,7 @@ def load_tokenizer(source: Checkpoint | Path) -> Tokenizer:
     path = _tokenizer_path(source)
     try:
         backend = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
+    except Exception as error:  # noqa: BLE001 -- the library raises nothing more specific
         raise CheckpointError(f"the tokenizer cannot be read ({error})", where=path) from None
     return Tokenizer(backend)
 
