@@ -1,0 +1,181 @@
+"""The modules: they hold parameters under Hugging Face's names and call the ops.
+
+What flows between them: x [B, T, D], the residual stream in the dtype of the activations;
+positions int32 [B, T], −1 for padding; and the cosines and sines of those positions.
+"""
+
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+from gptoss_weights import RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
+
+from gptoss_model import ops
+from gptoss_model.kv_cache import KeyValues, LayerCache
+from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
+from gptoss_model.parameters import ParameterScope, unpack_value
+from gptoss_model.probing import LayerRecorder
+
+__all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
+
+
+class Rotary(NamedTuple):
+    """Cosine and sine of the positions of a step, each [B, T, H/2]."""
+
+    cos: jax.Array
+    sin: jax.Array
+
+
+class Linear(nnx.Module):
+    """`x · weightᵀ`, and a bias where the schema has one; weight [out, in]."""
+
+    def __init__(self, parameters: ParameterScope, *, has_bias: bool = True) -> None:
+        self.weight = parameters("weight")
+        self.bias = parameters("bias") if has_bias else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [..., in] to [..., out]."""
+        return ops.linear(x, self.weight[...], None if self.bias is None else self.bias[...])
+
+
+class Embedding(nnx.Module):
+    """One row of [V, D] a token."""
+
+    def __init__(self, parameters: ParameterScope) -> None:
+        self.weight = parameters("weight")
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Maps ids [B, T] to [B, T, D]."""
+        return self.weight[...].at[tokens].get(mode="clip")
+
+
+class RMSNorm(nnx.Module):
+    """RMSNorm with a scale [D] in f32."""
+
+    def __init__(self, parameters: ParameterScope) -> None:
+        self.weight = parameters("weight")
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalises the last axis."""
+        return ops.rms_norm(x, self.weight[...], eps=RMS_NORM_EPS)
+
+
+class Attention(nnx.Module):
+    """Grouped-query attention with rotary positions and one sink a query head."""
+
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, window: int | None) -> None:
+        self.q_proj = Linear(parameters / "q_proj")
+        self.k_proj = Linear(parameters / "k_proj")
+        self.v_proj = Linear(parameters / "v_proj")
+        self.o_proj = Linear(parameters / "o_proj")
+        self.sinks = parameters("sinks")
+        self.head_dim = config.head_dim
+        self.window = window
+
+    def __call__[C: (LayerCache, None)](
+        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C
+    ) -> tuple[jax.Array, C]:
+        """Attends over the new tokens, and over those in the cache if there is one."""
+        q = ops.apply_rope(self._heads(self.q_proj(x)), *rotary)
+        k = ops.apply_rope(self._heads(self.k_proj(x)), *rotary)
+        v = self._heads(self.v_proj(x))
+        if cache is None:
+            seen = KeyValues(k, v, positions)
+        else:
+            seen, cache = cache.extend(k, v, positions)
+        mixed = ops.attention(
+            q,
+            seen.keys,
+            seen.values,
+            self.sinks[...],
+            query_positions=positions,
+            key_positions=seen.positions,
+            window=self.window,
+        )
+        return self.o_proj(mixed.reshape(*x.shape[:-1], -1)), cache
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:-1], -1, self.head_dim)
+
+
+class Router(nnx.Module):
+    """One logit an expert, from [E, D] and [E]."""
+
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig) -> None:
+        self.weight = parameters("weight")
+        self.bias = parameters("bias")
+        self.experts_per_token = config.experts_per_token
+
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Logits [B, T, E], indices of the chosen [B, T, k], best first, and their weights [B, T, k]."""
+        logits = ops.linear(x, self.weight[...], self.bias[...])
+        return logits, *ops.route_tokens(logits, experts_per_token=self.experts_per_token)
+
+
+class Experts(nnx.Module):
+    """All experts of a layer, packed as MXFP4 or decoded, and the strategy that runs the chosen ones."""
+
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str) -> None:
+        self.gate_up_proj = parameters("gate_up_proj")
+        self.gate_up_proj_bias = parameters("gate_up_proj_bias")
+        self.down_proj = parameters("down_proj")
+        self.down_proj_bias = parameters("down_proj_bias")
+        self.swiglu_limit = config.swiglu_limit
+        self.moe = moe
+
+    def __call__(self, x: jax.Array, indices: jax.Array, weights: jax.Array, is_real: jax.Array) -> jax.Array:
+        """The weighted sum of each token's experts, [B, T, D]; zeros for padding."""
+        B, T, D = x.shape
+        strategy = MOE_STRATEGIES[choose_moe_strategy(self.moe, tokens=B * T).name]
+        output = strategy(
+            x.reshape(B * T, D),
+            indices.reshape(B * T, -1),
+            weights.reshape(B * T, -1),
+            ExpertWeights(
+                gate_up_proj=unpack_value(self.gate_up_proj),
+                gate_up_proj_bias=self.gate_up_proj_bias[...],
+                down_proj=unpack_value(self.down_proj),
+                down_proj_bias=self.down_proj_bias[...],
+            ),
+            is_real=is_real.reshape(B * T),
+            swiglu_alpha=SWIGLU_ALPHA,
+            swiglu_limit=self.swiglu_limit,
+        )
+        return output.reshape(B, T, D)
+
+
+class Mlp(nnx.Module):
+    """The router and its experts."""
+
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str) -> None:
+        self.router = Router(parameters / "router", config)
+        self.experts = Experts(parameters / "experts", config, moe=moe)
+
+    def __call__(self, x: jax.Array, is_real: jax.Array, record: LayerRecorder) -> jax.Array:
+        """Routes every token to its experts."""
+        logits, indices, weights = self.router(x)
+        record("router_logits", logits)
+        record("router_indices", indices)
+        record("router_weights", weights)
+        return self.experts(x, indices, weights, is_real)
+
+
+class DecoderLayer(nnx.Module):
+    """Attention and experts, each normalised before and added to the residual stream."""
+
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, window: int | None, moe: str) -> None:
+        self.input_layernorm = RMSNorm(parameters / "input_layernorm")
+        self.self_attn = Attention(parameters / "self_attn", config, window=window)
+        self.post_attention_layernorm = RMSNorm(parameters / "post_attention_layernorm")
+        self.mlp = Mlp(parameters / "mlp", config, moe=moe)
+
+    def __call__[C: (LayerCache, None)](
+        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: LayerRecorder
+    ) -> tuple[jax.Array, C]:
+        """The residual stream after the layer, and the layer's cache with the new tokens."""
+        attended, cache = self.self_attn(self.input_layernorm(x), rotary, positions, cache)
+        x += attended
+        record("attention_residual", x)
+        x += self.mlp(self.post_attention_layernorm(x), positions >= 0, record)
+        record("output", x)
+        return x, cache

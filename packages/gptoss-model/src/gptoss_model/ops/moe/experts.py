@@ -1,0 +1,74 @@
+"""Experts: their weights, packed or decoded, the MLP of one of them, and the weighted sum of several.
+
+Every strategy is built from these three, so that all share one rounding: in bf16 each product is
+rounded before its bias is added, and the weighted sum once at its end.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gptoss_model.ops.linear import linear
+from gptoss_model.ops.mxfp4 import Mxfp4Array
+from gptoss_model.ops.swiglu import swiglu
+
+__all__ = ["ExpertWeights", "apply_expert", "combine_experts"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ExpertWeights:
+    """The experts of a layer.
+
+    Attributes:
+        gate_up_proj: [E, 2F, D], gate in the even rows; an array or packed.
+        gate_up_proj_bias: [E, 2F].
+        down_proj: [E, D, F]; an array or packed.
+        down_proj_bias: [E, D].
+    """
+
+    gate_up_proj: jax.Array | Mxfp4Array
+    gate_up_proj_bias: jax.Array
+    down_proj: jax.Array | Mxfp4Array
+    down_proj_bias: jax.Array
+
+    @property
+    def count(self) -> int:
+        """Number of experts E."""
+        return self.gate_up_proj_bias.shape[0]
+
+
+def apply_expert(
+    x: Float[Array, "rows D"],
+    experts: ExpertWeights,
+    expert: Int[Array, ""],
+    *,
+    swiglu_alpha: float,
+    swiglu_limit: float,
+) -> Float[Array, "rows D"]:
+    """The MLP of one expert on rows that chose it; only its own matrices are read and decoded.
+
+    Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
+    """
+    hidden = linear(x, _matrix(experts.gate_up_proj, expert, x.dtype))
+    hidden += experts.gate_up_proj_bias[expert].astype(x.dtype)
+    activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
+    output = linear(activated, _matrix(experts.down_proj, expert, x.dtype))
+    return output + experts.down_proj_bias[expert].astype(x.dtype)
+
+
+def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]) -> Float[Array, "M D"]:
+    """The weighted sum over a token's experts, accumulated in f32.
+
+    Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
+    """
+    products = outputs.astype(jnp.float32) * weights.astype(jnp.float32)[..., None]
+    return products.sum(axis=1).astype(outputs.dtype)
+
+
+def _matrix(matrices: jax.Array | Mxfp4Array, expert: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    if isinstance(matrices, Mxfp4Array):
+        return matrices[expert].decode(dtype)
+    return matrices[expert].astype(dtype)

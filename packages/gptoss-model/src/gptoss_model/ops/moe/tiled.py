@@ -1,0 +1,71 @@
+"""The `tiled` strategy: assignments sorted by expert, in tiles of rows that share one expert.
+
+The M·k assignments (token, expert) are sorted by expert, and each expert's run is padded to whole
+tiles of R rows. A scan goes over the tiles: gather the R tokens, decode the expert once, two matrix
+products, write R rows. How many tiles there are depends on the routing, so the scan has room for
+the worst case, M·k // R + min(E, M·k), and skips the rest; experts that nobody chose have no tile.
+
+Memory: one decoded expert, R rows inside the scan, and the padded outputs, at most M·k + E·R rows.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts
+
+__all__ = ["tile_rows", "tiled_moe"]
+
+SMALLEST_TILE_ROWS = 8  # below, a product costs as much as reading its matrix anyway
+LARGEST_TILE_ROWS = 256  # above, decoding is amortised and padding only wastes rows
+
+
+def tile_rows(assignments: int, experts: int) -> int:
+    """Rows of a tile: the power of two that holds the mean run of an expert, within bounds."""
+    mean_run = -(-assignments // experts)
+    return min(max(1 << (mean_run - 1).bit_length(), SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
+
+
+def tiled_moe(
+    x: Float[Array, "M D"],
+    indices: Int[Array, "M k"],
+    weights: Float[Array, "M k"],
+    experts: ExpertWeights,
+    *,
+    is_real: Bool[Array, " M"],
+    swiglu_alpha: float,
+    swiglu_limit: float,
+) -> Float[Array, "M D"]:
+    """The weighted sum of each token's experts; see `gptoss_model.ops.moe.MoeStrategy`."""
+    M, k = indices.shape
+    A, E = M * k, experts.count
+    R = tile_rows(A, E)
+    # Assignments of padding go to an expert behind the last one, which gets no tile.
+    chosen = jnp.where(is_real[:, None], indices, E).reshape(A)
+    order = jnp.argsort(chosen, stable=True)
+    runs = jnp.bincount(chosen, length=E + 1)[:E]
+    run_starts = jnp.cumsum(runs) - runs
+    tile_ends = jnp.cumsum(-(-runs // R))
+    tile_starts = tile_ends - -(-runs // R)
+
+    def compute(tile: jax.Array) -> jax.Array:
+        expert = jnp.searchsorted(tile_ends, tile, side="right")
+        first = run_starts[expert] + (tile - tile_starts[expert]) * R
+        # Rows past the run belong to the next expert (or to nobody): computed, and never looked at.
+        assignments = order[jnp.minimum(first + jnp.arange(R), A - 1)]
+        return apply_expert(x[assignments // k], experts, expert, swiglu_alpha=swiglu_alpha, swiglu_limit=swiglu_limit)
+
+    def skip(_tile: jax.Array) -> jax.Array:
+        return jnp.zeros((R, x.shape[1]), x.dtype)
+
+    def step(carry: None, tile: jax.Array) -> tuple[None, jax.Array]:
+        return carry, lax.cond(tile < tile_ends[-1], compute, skip, tile)
+
+    _, tiles = lax.scan(step, None, jnp.arange(A // R + min(E, A)))
+    # Where the output of each assignment stands: its rank inside its expert's run, after that run's first tile.
+    ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32))
+    expert_of = jnp.minimum(chosen, E - 1)
+    rows = tile_starts[expert_of] * R + ranks - run_starts[expert_of]
+    outputs = jnp.where((chosen < E)[:, None], tiles.reshape(-1, x.shape[1])[rows], 0)
+    return combine_experts(outputs.reshape(M, k, -1), weights)

@@ -1,0 +1,91 @@
+"""MXFP4 on the device: packed matrices as a pytree, and their exact decode by integer arithmetic.
+
+A value is built from its bits, never by multiplying: XLA flushes subnormals to zero, so a product
+with 2^(scale − 127) would lose what the smallest scales hold. For the code `s ee m` (sign, exponent,
+mantissa) under the scale byte b, the magnitude is (1 + m/2)·2^(b − 127 + ee − 1) if ee > 0, and
+m·2^(b − 127 − 1) if ee = 0. Both fit bfloat16, whose bits are the upper half of float32's.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, UInt8
+
+__all__ = ["Mxfp4Array", "decode_mxfp4"]
+
+BLOCK_SIZE = 32  # values that share one scale
+BF16_MANTISSA_BITS = 7
+BF16_HIDDEN_BIT = 1 << BF16_MANTISSA_BITS
+BF16_INFINITY = 0x7F80
+BF16_SIGN_SHIFT = 12  # from bit 3 of a code to bit 15
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mxfp4Array:
+    """A packed array on the device. `blocks` uint8 [..., G, 16], `scales` uint8 [..., G]; values [..., 32·G]."""
+
+    blocks: jax.Array
+    scales: jax.Array
+
+    @staticmethod
+    def zeros(shape: tuple[int, ...]) -> "Mxfp4Array":
+        """A packed array of that shape, every byte zero."""
+        *leading, extent = shape
+        groups = (*leading, extent // BLOCK_SIZE)
+        return Mxfp4Array(jnp.zeros((*groups, BLOCK_SIZE // 2), jnp.uint8), jnp.zeros(groups, jnp.uint8))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the values."""
+        *leading, groups = self.scales.shape
+        return (*leading, groups * BLOCK_SIZE)
+
+    def __getitem__(self, index: int | Int[Array, ""]) -> "Mxfp4Array":
+        """One entry along the first axis, still packed."""
+        return Mxfp4Array(self.blocks[index], self.scales[index])
+
+    def decode(self, dtype: jnp.dtype) -> Float[Array, "... in"]:
+        """The values; see `decode_mxfp4`."""
+        return decode_mxfp4(self.blocks, self.scales, dtype=dtype)
+
+
+def decode_mxfp4(
+    blocks: UInt8[Array, "*leading G 16"], scales: UInt8[Array, "*leading G"], *, dtype: jnp.dtype
+) -> Float[Array, "*leading in"]:
+    """Unpacks MXFP4, bit-equal to the official code for the scale bytes 0 … 252.
+
+    Args:
+        blocks: Two codes a byte, low nibble first.
+        scales: One power of two for 32 values, biased by 127.
+        dtype: bfloat16 or float32; both hold every value exactly.
+
+    Returns:
+        The values, [..., 32·G]. Magnitudes beyond the dtype (scale bytes 253 … 255) are infinite.
+
+    Raises:
+        ValueError: another dtype.
+
+    Source: openai/gpt-oss torch/weights.py, `_get_mxfp4_tensor`.
+    """
+    nibbles = (blocks[..., None] >> jnp.array([0, 4], jnp.uint8)) & jnp.uint8(15)
+    codes = nibbles.reshape(*scales.shape, BLOCK_SIZE).astype(jnp.uint16)
+    magnitude = codes & 7
+    # Biased exponent + 1, so that it is never negative; 0 and 1 stand for subnormals.
+    exponent = scales[..., None].astype(jnp.uint16) + (magnitude >> 1)
+    mantissa = jnp.where(magnitude >= 2, (magnitude & 1) << (BF16_MANTISSA_BITS - 1), 0).astype(jnp.uint16)
+    normal = jnp.minimum(((exponent - 1) << BF16_MANTISSA_BITS) | mantissa, BF16_INFINITY)
+    subnormal = (BF16_HIDDEN_BIT | mantissa) >> (2 - jnp.minimum(exponent, 2))
+    bits = jnp.where(exponent >= 2, normal, subnormal)
+    bits = jnp.where(magnitude == 0, 0, bits) | (codes & 8) << BF16_SIGN_SHIFT
+    return _from_bf16_bits(bits.reshape(*scales.shape[:-1], -1).astype(jnp.uint16), dtype)
+
+
+def _from_bf16_bits(bits: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    if dtype == jnp.bfloat16:
+        return lax.bitcast_convert_type(bits, jnp.bfloat16)
+    if dtype == jnp.float32:
+        return lax.bitcast_convert_type(bits.astype(jnp.uint32) << 16, jnp.float32)
+    raise ValueError(f"MXFP4 decodes to bfloat16 or float32, not {jnp.dtype(dtype).name}")

@@ -1,0 +1,17 @@
+"""RMSNorm: computed in f32 with an f32 scale, whatever the dtype of the activations."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+__all__ = ["rms_norm"]
+
+
+def rms_norm(x: Float[Array, "*rows D"], scale: Float[Array, " D"], *, eps: float) -> Float[Array, "*rows D"]:
+    """`x / sqrt(mean(x²) + eps) · scale` over the last axis, rounded back to the dtype of x at the end.
+
+    Source: openai/gpt-oss torch/model.py, `RMSNorm`.
+    """
+    wide = x.astype(jnp.float32)
+    wide *= lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
+    return (wide * scale.astype(jnp.float32)).astype(x.dtype)

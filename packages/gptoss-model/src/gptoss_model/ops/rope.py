@@ -1,0 +1,36 @@
+"""Rotary position embedding: angles in f32, rotation of halves in the dtype of the activations."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+__all__ = ["apply_rope", "rope_cos_sin"]
+
+
+def rope_cos_sin(
+    positions: Int[Array, "B T"],
+    inverse_frequencies: Float[Array, " H/2"],
+    *,
+    concentration: float,
+    dtype: jnp.dtype,
+) -> tuple[Float[Array, "B T H/2"], Float[Array, "B T H/2"]]:
+    """Cosine and sine of position × frequency, times the YaRN concentration.
+
+    The angle is a product of two f32 numbers, as in the official code; an exact angle would be
+    further from its logits. Rounding to `dtype` comes last.
+
+    Source: openai/gpt-oss torch/model.py, `_compute_cos_sin` and `_apply_rotary_emb`.
+    """
+    angles = positions.astype(jnp.float32)[..., None] * inverse_frequencies
+    return (jnp.cos(angles) * concentration).astype(dtype), (jnp.sin(angles) * concentration).astype(dtype)
+
+
+def apply_rope(
+    x: Float[Array, "B T heads H"], cos: Float[Array, "B T H/2"], sin: Float[Array, "B T H/2"]
+) -> Float[Array, "B T heads H"]:
+    """Rotates each pair (a, b) to (a·cos − b·sin, b·cos + a·sin); a is in the first half of H, b in the second.
+
+    Source: openai/gpt-oss torch/model.py, `_apply_rotary_emb`.
+    """
+    a, b = jnp.split(x, 2, axis=-1)
+    cos, sin = cos[..., None, :], sin[..., None, :]  # the same for every head
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)

@@ -1,0 +1,44 @@
+"""Recording probes: the model hands every intermediate over, the recorder keeps those that were asked for."""
+
+import difflib
+from collections.abc import Callable, Collection
+
+import jax
+from gptoss_weights import GptOssConfig, layer_probe, probe_specs
+
+__all__ = ["LayerRecorder", "ProbeRecorder", "check_probes"]
+
+type LayerRecorder = Callable[[str, jax.Array], None]
+
+
+class ProbeRecorder:
+    """Collects the wanted probes of one forward pass in `values`, in the order of the pass."""
+
+    def __init__(self, wanted: Collection[str]) -> None:
+        self._wanted = frozenset(wanted)
+        self.values: dict[str, jax.Array] = {}
+
+    def __call__(self, name: str, value: jax.Array) -> None:
+        """Keeps a value if its name is wanted."""
+        if name in self._wanted:
+            self.values[name] = value
+
+    def layer(self, layer: int) -> LayerRecorder:
+        """A recorder of one layer's probes, by their names inside the layer."""
+        return lambda probe, value: self(layer_probe(layer, probe), value)
+
+
+def check_probes(wanted: Collection[str], config: GptOssConfig) -> tuple[str, ...]:
+    """The names, sorted and each once, so that equal requests share one compilation.
+
+    Raises:
+        ValueError: the model has no such probe.
+    """
+    if isinstance(wanted, str):
+        raise ValueError(f"probes is a collection of names, not the one string {wanted!r}")
+    known = probe_specs(config, tokens=1)
+    for name in sorted(set(wanted) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"this model of {config.num_hidden_layers} layers has no probe {name!r}{hint}")
+    return tuple(sorted(set(wanted)))
