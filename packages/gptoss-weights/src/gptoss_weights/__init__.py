@@ -9,24 +9,30 @@ Further modules: `testing` (tiny checkpoints), `cli_errors` (exit codes of every
 `text` (the tokenizer, extra `[text]`), `demo` (a small checkpoint that comes with the package).
 """
 
-from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
-from gptoss_weights.config import GPT_OSS_20B, GPT_OSS_120B, RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
-from gptoss_weights.errors import (
-    CheckpointError,
-    GptOssError,
-    GptOssWarning,
-    MissingDependencyError,
-    NetworkError,
-    NotEnoughSpaceError,
-    ParityError,
-)
-from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4, encode_mxfp4
-from gptoss_weights.opening import open_checkpoint
-from gptoss_weights.probes import LAYER_PROBES, ProbeSpec, layer_probe, probe_specs
-from gptoss_weights.random_weights import random_checkpoint
-from gptoss_weights.saving import save_checkpoint
-from gptoss_weights.schema import TensorSpec, axis_sizes, count_active_parameters, count_parameters, tensor_specs
-from gptoss_weights.yarn import inverse_frequencies, rope_concentration, yarn_ramp
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
+    from gptoss_weights.config import GPT_OSS_20B, GPT_OSS_120B, RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
+    from gptoss_weights.errors import (
+        CheckpointError,
+        GptOssError,
+        GptOssWarning,
+        MissingDependencyError,
+        NetworkError,
+        NotEnoughSpaceError,
+        ParityError,
+    )
+    from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4, encode_mxfp4
+    from gptoss_weights.opening import open_checkpoint
+    from gptoss_weights.probes import LAYER_PROBES, ProbeSpec, layer_probe, probe_specs
+    from gptoss_weights.random_weights import random_checkpoint
+    from gptoss_weights.saving import save_checkpoint
+    from gptoss_weights.schema import TensorSpec, axis_sizes, count_active_parameters, count_parameters, tensor_specs
+    from gptoss_weights.summary import CheckpointSummary, TensorSummary, summarize
+    from gptoss_weights.verification import Finding, find_corruption, verify_checkpoint
+    from gptoss_weights.yarn import inverse_frequencies, rope_concentration, yarn_ramp
 
 __all__ = [
     "FP4_VALUES",
@@ -38,6 +44,8 @@ __all__ = [
     "SWIGLU_ALPHA",
     "Checkpoint",
     "CheckpointError",
+    "CheckpointSummary",
+    "Finding",
     "GptOssConfig",
     "GptOssError",
     "GptOssWarning",
@@ -51,11 +59,13 @@ __all__ = [
     "StoredArray",
     "StoredMxfp4",
     "TensorSpec",
+    "TensorSummary",
     "axis_sizes",
     "count_active_parameters",
     "count_parameters",
     "decode_mxfp4",
     "encode_mxfp4",
+    "find_corruption",
     "inverse_frequencies",
     "layer_probe",
     "open_checkpoint",
@@ -63,6 +73,36 @@ __all__ = [
     "random_checkpoint",
     "rope_concentration",
     "save_checkpoint",
+    "summarize",
     "tensor_specs",
+    "verify_checkpoint",
     "yarn_ramp",
 ]
+
+# Module → its public names; imported when one is first asked for, since NumPy alone takes a quarter of a second.
+_CONTENTS = {
+    "checkpoint": "Checkpoint Index StoredArray StoredMxfp4",
+    "config": "GPT_OSS_20B GPT_OSS_120B RMS_NORM_EPS SWIGLU_ALPHA GptOssConfig",
+    "errors": "CheckpointError GptOssError GptOssWarning MissingDependencyError NetworkError NotEnoughSpaceError"
+    " ParityError",
+    "mxfp4": "FP4_VALUES MXFP4_BLOCK_SIZE Mxfp4Tensor decode_mxfp4 encode_mxfp4",
+    "opening": "open_checkpoint",
+    "probes": "LAYER_PROBES ProbeSpec layer_probe probe_specs",
+    "random_weights": "random_checkpoint",
+    "saving": "save_checkpoint",
+    "schema": "TensorSpec axis_sizes count_active_parameters count_parameters tensor_specs",
+    "summary": "CheckpointSummary TensorSummary summarize",
+    "verification": "Finding find_corruption verify_checkpoint",
+    "yarn": "inverse_frequencies rope_concentration yarn_ramp",
+}
+_MODULE_OF = {name: module for module, names in _CONTENTS.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

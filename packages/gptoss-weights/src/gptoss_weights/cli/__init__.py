@@ -1,11 +1,30 @@
-"""The `gptoss-weights` command."""
+"""The `gptoss-weights` command: one module a command, each imported when it is called."""
 
 import click
+
+from gptoss_weights.cli_errors import ErrorMappingGroup
 
 __all__ = ["main"]
 
 
-@click.group()
+@click.group(
+    cls=ErrorMappingGroup,
+    lazy_commands={
+        "inspect": "gptoss_weights.cli.inspect:inspect",
+        "verify": "gptoss_weights.cli.verify:verify",
+    },
+)
 @click.version_option(package_name="gptoss-weights")
 def main() -> None:
-    """Placeholder until the package's commands land."""
+    r"""Reads and writes GPT-OSS checkpoints, with neither JAX nor PyTorch.
+
+    CHECKPOINT is a folder in OpenAI's layout (original/) or Hugging Face's with MXFP4 experts.
+
+    \b
+    Examples:
+      gptoss-weights inspect gpt-oss-20b
+      gptoss-weights verify gpt-oss-20b/original
+
+    Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or corrupt input, 5 missing dependency,
+    6 not enough memory or disk, 7 network, 130 or 143 interrupted.
+    """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.demo import DEMO_PROMPT
-from gptoss_weights.random import random_checkpoint
+from gptoss_weights.random_weights import random_checkpoint
 from gptoss_weights.saving import save_checkpoint
 
 __all__ = ["DEMO_CONFIG", "build_demo"]

@@ -76,9 +76,7 @@ def side_files(folder: Path) -> dict[str, Path]:
 
     Published repositories keep tokenizer and licence at the top, beside `original/`.
     """
-    folders = [folder]
-    if folder.name == "original" and (folder.parent / "config.json").is_file():
-        folders.append(folder.parent)
+    folders = [folder, folder.parent] if _is_original_of_repository(folder) else [folder]
     found: dict[str, Path] = {}
     for place in folders:
         for name in _SIDE_FILES:
@@ -140,10 +138,18 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _allowed_roots(folder: Path) -> Iterator[Path]:
-    yield folder.resolve()
-    for parent in Path.absolute(folder).parents:
+    resolved = folder.resolve()
+    yield resolved
+    if _is_original_of_repository(folder):
+        yield resolved.parent
+    for parent in (*folder.absolute().parents, *resolved.parents):
         if parent.name == "snapshots":  # <cache>/models--org--name/snapshots/<revision>/…
             yield (parent.parent / "blobs").resolve()
+
+
+def _is_original_of_repository(folder: Path) -> bool:
+    """Whether a folder is the `original/` of a repository that has Hugging Face's layout at the top."""
+    return folder.name == "original" and (folder.parent / "config.json").is_file()
 
 
 def _safetensors_names(folder: Path) -> list[str]:

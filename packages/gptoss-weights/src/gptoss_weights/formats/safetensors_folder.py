@@ -14,7 +14,7 @@ from gptoss_weights.stored_checkpoint import StoredCheckpoint
 
 __all__ = ["open_safetensors_folder"]
 
-_SHOWN_PROBLEMS = 20  # of one checkpoint; hundreds would hide the first
+_SHOWN_PROBLEMS = 5  # of one checkpoint; hundreds would hide the first
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _BF16_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
@@ -32,7 +32,7 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
     if layout is not None and not problems:
         problems += _mismatches(folder, layout.tensors(geometry), contents.tensors)
     if problems or layout is None:
-        raise CheckpointError(_gathered(problems))
+        raise _gathered(folder, problems)
     return StoredCheckpoint(
         config=geometry,
         format=layout.name,
@@ -69,30 +69,35 @@ def _mismatches(folder: Path, expected: Iterable[RawTensor], found: Mapping[str,
         names.add(raw.name)
         stored = found.get(raw.name)
         if stored is None:
-            problems.append(f"{folder}: {raw.name} is missing (shape {_shape(raw.shape)})")
-            continue
-        if stored.shape != raw.shape:
+            problems.append(f"{folder}: {raw.name} is missing, expected {_form(raw)}")
+        elif (stored.shape, stored.dtype) != (raw.shape, raw.dtype):
+            what = "shape" if stored.shape != raw.shape else "dtype"
             problems.append(
-                f"{stored.path}: {raw.name} has the wrong shape; the config says {_shape(raw.shape)}, "
-                f"the file {_shape(stored.shape)}"
-            )
-        if stored.dtype != raw.dtype:
-            problems.append(
-                f"{stored.path}: {raw.name} has the wrong dtype; expected {_DTYPE_NAMES[raw.dtype]}, "
-                f"found {_DTYPE_NAMES[stored.dtype]}"
+                f"{stored.path}: {raw.name} has the wrong {what}, expected {_form(raw)}, found {_form(stored)}"
             )
     problems += [
-        f"{stored.path}: {name} is no tensor of this geometry" for name, stored in found.items() if name not in names
+        f"{stored.path}: {name} belongs to no layer of this geometry"
+        for name, stored in found.items()
+        if name not in names
     ]
     return problems
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return f"[{', '.join(map(str, shape))}]"
+def _form(tensor: RawTensor | StoredArray) -> str:
+    return f"{_DTYPE_NAMES[tensor.dtype]} [{', '.join(map(str, tensor.shape))}]"
 
 
-def _gathered(problems: list[str]) -> str:
-    shown = problems[:_SHOWN_PROBLEMS]
+def _gathered(folder: Path, problems: list[str]) -> CheckpointError:
+    """One error of all problems; the folder is named once, the first few problems in full."""
+    if len(problems) == 1:
+        return CheckpointError(problems[0], fix=_next_step(problems))
+    shown = [problem.removeprefix(f"{folder}/").removeprefix(f"{folder}: ") for problem in problems[:_SHOWN_PROBLEMS]]
     if len(problems) > len(shown):
         shown.append(f"and {len(problems) - len(shown)} more")
-    return "; ".join(shown)
+    return CheckpointError(f"{len(problems)} problems: {'; '.join(shown)}", where=folder, fix=_next_step(problems))
+
+
+def _next_step(problems: list[str]) -> str:
+    if any(" has the wrong shape" in problem or " belongs to no " in problem for problem in problems):
+        return "Is this the config of these weights?"
+    return "Fetch what is missing or damaged again."

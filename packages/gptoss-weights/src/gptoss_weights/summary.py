@@ -1,0 +1,116 @@
+"""summarize: what a checkpoint holds, known without reading a weight."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
+from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
+from gptoss_weights.schema import TensorSpec, count_active_parameters, count_parameters
+
+__all__ = ["CheckpointSummary", "TensorSummary", "summarize", "tensor_path"]
+
+_MXFP4_BLOCK_BYTES = MXFP4_BLOCK_SIZE // 2 + 1  # codes and scale
+_BF16_BYTES = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorSummary:
+    """One canonical tensor: name, shape, dtype (`MXFP4` where packed), bytes, and its file if it has one."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    nbytes: int
+    file: Path | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointSummary:
+    """Format, geometry and sizes; `active_parameters` counts those that one token multiplies."""
+
+    format: str
+    config: dict[str, Any]
+    parameters: int
+    active_parameters: int
+    tensors: tuple[TensorSummary, ...]
+    side_files: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def bytes_by_dtype(self) -> dict[str, int]:
+        """Dtype → bytes of all tensors of it, largest first."""
+        totals: dict[str, int] = {}
+        for tensor in self.tensors:
+            totals[tensor.dtype] = totals.get(tensor.dtype, 0) + tensor.nbytes
+        return dict(sorted(totals.items(), key=lambda item: -item[1]))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the tensors."""
+        return tuple(sorted({tensor.file for tensor in self.tensors if tensor.file is not None}))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON document."""
+        return {
+            "format": self.format,
+            "config": self.config,
+            "parameters": self.parameters,
+            "active_parameters": self.active_parameters,
+            "bytes": self.nbytes,
+            "bytes_by_dtype": self.bytes_by_dtype,
+            "files": {file.name: file.stat().st_size for file in self.files},
+            "side_files": list(self.side_files),
+            "tensors": [
+                {
+                    "name": tensor.name,
+                    "shape": list(tensor.shape),
+                    "dtype": tensor.dtype,
+                    "bytes": tensor.nbytes,
+                    "file": None if tensor.file is None else tensor.file.name,
+                }
+                for tensor in self.tensors
+            ],
+        }
+
+
+def summarize(checkpoint: Checkpoint) -> CheckpointSummary:
+    """Describes a checkpoint from its config and headers alone."""
+    return CheckpointSummary(
+        format=checkpoint.format,
+        config=checkpoint.config.to_openai(),
+        parameters=count_parameters(checkpoint.config),
+        active_parameters=count_active_parameters(checkpoint.config),
+        tensors=tuple(_tensor_summaries(checkpoint)),
+        side_files=tuple(sorted(checkpoint.side_files)),
+    )
+
+
+def tensor_path(stored: StoredArray | StoredMxfp4 | None) -> Path | None:
+    """The file that holds a tensor (of an MXFP4 pair, its blocks)."""
+    array = stored.blocks if isinstance(stored, StoredMxfp4) else stored
+    return None if array is None else array.path
+
+
+def _tensor_summaries(checkpoint: Checkpoint) -> Iterator[TensorSummary]:
+    for name, spec in checkpoint.specs.items():
+        stored = checkpoint.stored(name)
+        dtype, nbytes = _published(spec)
+        if isinstance(stored, StoredArray):
+            dtype = stored.dtype.name
+        if stored is not None:
+            nbytes = stored.nbytes
+        yield TensorSummary(name=name, shape=spec.shape, dtype=dtype, nbytes=nbytes, file=tensor_path(stored))
+
+
+def _published(spec: TensorSpec) -> tuple[str, int]:
+    """Dtype and bytes of a tensor that is not stored, as the published layouts would have it."""
+    if spec.is_expert_matrix:
+        return "MXFP4", math.prod(spec.shape) // MXFP4_BLOCK_SIZE * _MXFP4_BLOCK_BYTES
+    return "bfloat16", math.prod(spec.shape) * _BF16_BYTES
