@@ -16,18 +16,17 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights import Checkpoint, CheckpointError
 from gptoss_weights.stop_tokens import eos_token_ids
 
 from gptoss_onnx.graph import GraphBuilder, build_graph
 from gptoss_onnx.initializers import ExternalParameters
-from gptoss_onnx.metadata import ModelMetadata, WeightFileMark
+from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
 from gptoss_onnx.weight_files import WeightFiles, plan_weight_files
 
-__all__ = ["MODEL_FILE", "ExportPlan", "export_onnx", "plan_export"]
+__all__ = ["ExportPlan", "export_onnx", "plan_export"]
 
-MODEL_FILE = "model.onnx"
+
 CONFIG_FILE = "config.json"
 IR_VERSION = 10  # the one that came with opset 21
 _PACKAGES = ("gptoss-onnx", "gptoss-weights", "onnx", "onnx-ir")

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from gptoss_weights.config import GptOssConfig
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights import CheckpointError, GptOssConfig
 
-__all__ = ["PROFILE", "ModelMetadata", "WeightFileMark"]
+__all__ = ["MODEL_FILE", "PROFILE", "ModelMetadata", "WeightFileMark"]
 
+MODEL_FILE = "model.onnx"
 PROFILE = "portable"  # pure ai.onnx, runs in every ONNX Runtime from 1.20 on
 _PREFIX = "gptoss."
 _MARKED_BYTES = 1 << 20

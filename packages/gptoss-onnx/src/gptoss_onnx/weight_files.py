@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
-from gptoss_weights.errors import CheckpointError, NotEnoughSpaceError
-from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor, NotEnoughSpaceError, StoredArray, StoredMxfp4
 
 __all__ = ["COMPUTED_FILE", "WeightFiles", "plan_weight_files"]
 

@@ -7,7 +7,7 @@ without any visible key (padding) free of NaN.
 import dataclasses
 
 import onnx_ir as ir
-from gptoss_weights.config import GptOssConfig
+from gptoss_weights import GptOssConfig
 
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.linear import linear

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 import onnx_ir as ir
-from gptoss_weights.config import GptOssConfig
-from gptoss_weights.probes import layer_probe
+from gptoss_weights import GptOssConfig, layer_probe
 
 from gptoss_onnx.graph.attention import LayerCache, attention
 from gptoss_onnx.graph.builder import GraphBuilder

@@ -93,7 +93,7 @@ class GraphBuilder:
         if name not in self.initializers:
             self._taken.add(name)
             self.initializers[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
             )
         return self.initializers[name]
 

@@ -7,7 +7,7 @@ decoded; of the others one at a time is in memory.
 
 import numpy as np
 import onnx_ir as ir
-from gptoss_weights.config import SWIGLU_ALPHA, GptOssConfig
+from gptoss_weights import SWIGLU_ALPHA, GptOssConfig
 
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.mxfp4 import packed_linear

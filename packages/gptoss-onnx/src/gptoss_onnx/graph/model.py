@@ -3,8 +3,7 @@
 from collections.abc import Collection
 
 import onnx_ir as ir
-from gptoss_weights.config import GptOssConfig
-from gptoss_weights.probes import probe_specs
+from gptoss_weights import GptOssConfig, probe_specs
 
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block
@@ -36,14 +35,14 @@ def build_graph(
     with a batch axis in front.
 
     Raises:
-        ValueError: a probe is not known.
+        ValueError: a probe is not known; `tokens` and `logits` are, and need no asking.
 
     Source: openai/gpt-oss torch/model.py, `Transformer`.
     """
-    known = graph_probes(config)
-    unknown = sorted(set(probes) - set(known))
+    specs = probe_specs(config, tokens=1)
+    unknown = sorted(set(probes) - set(specs))
     if unknown:
-        raise ValueError(f"no probe is called {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"no probe is called {', '.join(unknown)}; there are {', '.join(specs)}")
     reported: dict[str, ir.Value] = {}
 
     def report(name: str, value: ir.Value) -> None:
@@ -79,7 +78,6 @@ def build_graph(
     report("final_norm", x)
     logits = linear(op, parameters, x, "lm_head", has_bias=False)
 
-    specs = probe_specs(config, tokens=1)
     batch, length = op.size(token_ids, 0), op.size(token_ids, 1)
 
     def output(name: str, value: ir.Value) -> ir.Value:
@@ -93,7 +91,7 @@ def build_graph(
         shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
         outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
         outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
-    outputs += [output(name, reported[name]) for name in known if name in probes]
+    outputs += [output(name, reported[name]) for name in graph_probes(config) if name in reported]
 
     inputs = [token_ids, mask, *(value for cache in past for value in (cache.key, cache.value))]
     return ir.Graph(

@@ -9,7 +9,7 @@ Memory: one expert in f32, half a matrix at a time.
 
 import numpy as np
 import onnx_ir as ir
-from gptoss_weights.mxfp4 import FP4_VALUES
+from gptoss_weights import FP4_VALUES
 
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.parameters import PackedExperts

@@ -1,7 +1,7 @@
 """RMSNorm: x / sqrt(mean(x²) + eps) · scale."""
 
 import onnx_ir as ir
-from gptoss_weights.config import RMS_NORM_EPS
+from gptoss_weights import RMS_NORM_EPS
 
 from gptoss_onnx.graph.builder import GraphBuilder
 

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import onnx_ir as ir
-from gptoss_weights.config import GptOssConfig
-from gptoss_weights.yarn import inverse_frequencies, rope_concentration
+from gptoss_weights import GptOssConfig, inverse_frequencies, rope_concentration
 
 from gptoss_onnx.graph.builder import GraphBuilder
 

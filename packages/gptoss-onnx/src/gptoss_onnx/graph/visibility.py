@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 import onnx_ir as ir
-from gptoss_weights.config import GptOssConfig
+from gptoss_weights import GptOssConfig
 
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 

@@ -1,0 +1,59 @@
+"""What a batch of token ids and its mask must be, checked before ONNX Runtime sees them."""
+
+import numpy as np
+from gptoss_weights import GptOssConfig
+from numpy.typing import ArrayLike
+
+from gptoss_onnx.errors import RequestError
+from gptoss_onnx.kv_cache import KVCache
+
+__all__ = ["check_step", "token_batch"]
+
+
+def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids int64 [B, T], 0 where there is padding, and the mask bool [B, T], all True by default.
+
+    Raises:
+        RequestError: the tokens are no integers [B, T], the mask is not bool of their shape, or a
+            real token is not in the vocabulary.
+    """
+    ids = np.asarray(tokens)
+    if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
+        raise RequestError("tokens are integers [B, T] with at least one token", found=f"{ids.dtype} {list(ids.shape)}")
+    is_real = np.ones(ids.shape, np.bool_) if mask is None else np.asarray(mask)
+    if is_real.dtype != np.bool_ or is_real.shape != ids.shape:
+        raise RequestError(
+            "the mask is True where a token is real",
+            expected=f"bool {list(ids.shape)} as the tokens",
+            found=f"{is_real.dtype} {list(is_real.shape)}",
+        )
+    unknown = is_real & ((ids < 0) | (ids >= vocab_size))
+    if unknown.any():
+        row, column = (int(place) for place in np.argwhere(unknown)[0])
+        raise RequestError(
+            "the token is not in the vocabulary",
+            where=f"tokens[{row}, {column}]",
+            expected=f"0 … {vocab_size - 1}",
+            found=ids[row, column],
+        )
+    return np.where(is_real, ids, 0).astype(np.int64), is_real
+
+
+def check_step(config: GptOssConfig, cache: KVCache, is_real: np.ndarray) -> None:
+    """Holds a cache against the model and against the tokens that are to follow it.
+
+    Raises:
+        RequestError: another batch, another model's cache, or more positions than the model has.
+    """
+    if cache.batch != len(is_real):
+        raise RequestError("the cache is for another batch", expected=f"{len(is_real)} sequences", found=cache.batch)
+    cache.check(config)
+    lengths = cache.lengths + is_real.sum(axis=1)
+    if lengths.max() > config.max_position_embeddings:
+        raise RequestError(
+            "the sequence grows past the last position of the model",
+            where=f"row {lengths.argmax()}",
+            expected=f"at most {config.max_position_embeddings} tokens",
+            found=int(lengths.max()),
+            fix="Shorten the prompt, or generate fewer tokens.",
+        )
