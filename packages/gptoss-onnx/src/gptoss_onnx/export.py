@@ -19,12 +19,12 @@ import onnx_ir as ir
 from gptoss_weights import Checkpoint, CheckpointError
 from gptoss_weights.stop_tokens import eos_token_ids
 
-from gptoss_onnx.graph import GraphBuilder, build_graph
+from gptoss_onnx.graph import GraphBuilder, build_graph, graph_probes
 from gptoss_onnx.initializers import ExternalParameters
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
 from gptoss_onnx.weight_files import WeightFiles, plan_weight_files
 
-__all__ = ["ExportPlan", "export_onnx", "plan_export"]
+__all__ = ["ExportPlan", "export_onnx", "plan_export", "write_export"]
 
 
 CONFIG_FILE = "config.json"
@@ -51,11 +51,6 @@ class ExportPlan:
     files: WeightFiles
 
     @property
-    def is_in_place(self) -> bool:
-        """Whether nothing but the graph will be written."""
-        return bool(self.files.in_place)
-
-    @property
     def node_count(self) -> int:
         """Number of nodes, those of loop bodies included."""
         return sum(1 for _ in self.graph.all_nodes())
@@ -73,14 +68,8 @@ def plan_export(checkpoint: Checkpoint, output: Path | str, *, probes: Collectio
     _refuse_occupied(output, files)
     op = GraphBuilder()
     graph = build_graph(op, checkpoint.config, ExternalParameters(op, files), probes=probes)
-    return ExportPlan(
-        output=output, graph=graph, probes=tuple(n for n in graph_outputs(graph) if n in set(probes)), files=files
-    )
-
-
-def graph_outputs(graph: ir.Graph) -> list[str]:
-    """Names of a graph's outputs in their order."""
-    return [value.name for value in graph.outputs if value.name is not None]
+    offered = graph_probes(checkpoint.config)
+    return ExportPlan(output=output, graph=graph, probes=tuple(n for n in offered if n in probes), files=files)
 
 
 def export_onnx(
@@ -102,9 +91,13 @@ def export_onnx(
         NotEnoughSpaceError: the disk will not hold the weights.
         ValueError: a probe is not known.
     """
-    plan = plan_export(checkpoint, output, probes=probes)
+    return write_export(plan_export(checkpoint, output, probes=probes), checkpoint, progress=progress)
+
+
+def write_export(plan: ExportPlan, checkpoint: Checkpoint, *, progress: Progress | None = None) -> Path:
+    """Does what `plan_export` has decided; see `export_onnx`."""
     report = progress or (lambda _: None)
-    if plan.is_in_place:
+    if plan.files.in_place:
         _write_graph(plan, checkpoint, plan.output, report)
     else:
         _write_folder(plan, checkpoint, report)

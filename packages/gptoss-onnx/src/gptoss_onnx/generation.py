@@ -55,18 +55,20 @@ def generate_steps(
     model: Engine, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, eos_token_ids: Collection[int] = ()
 ) -> Iterator[list[int | None]]:
     """`generate`, step by step: each prompt's next id, or None where it has stopped."""
-    if not prompts or max_new_tokens < 1:
-        return
+    if max_new_tokens < 0:
+        raise RequestError("max_new_tokens is negative", found=max_new_tokens)
     tokens, mask = _padded(prompts)
     _check_room(model.config, mask, max_new_tokens)
+    if max_new_tokens == 0:
+        return
     logits, cache = model.prefill(model.init_cache(len(prompts)), tokens, mask)
     is_active = np.ones(len(prompts), np.bool_)
     stops = np.array(sorted(eos_token_ids), np.int64)
-    for step in range(max_new_tokens):
+    for left in range(max_new_tokens, 0, -1):
         chosen = logits.argmax(axis=-1)
         yield [int(token) if active else None for token, active in zip(chosen, is_active, strict=True)]
         is_active = is_active & ~np.isin(chosen, stops)
-        if step == max_new_tokens - 1 or not is_active.any():
+        if left == 1 or not is_active.any():
             return
         logits, cache = model.decode_step(cache, chosen, is_active=is_active)
 
@@ -74,6 +76,8 @@ def generate_steps(
 def _padded(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Tokens int64 [B, T], padded on the right, and their mask."""
     lengths = np.array([len(prompt) for prompt in prompts])
+    if not len(prompts):
+        raise RequestError("there is no prompt to continue")
     if lengths.min() == 0:
         raise RequestError("a prompt needs at least one token", where=f"prompt {int(lengths.argmin())}")
     mask = np.arange(lengths.max()) < lengths[:, None]

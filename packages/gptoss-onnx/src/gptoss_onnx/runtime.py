@@ -12,7 +12,6 @@ import onnxruntime as ort
 from gptoss_weights import GptOssConfig
 from numpy.typing import ArrayLike
 
-from gptoss_onnx.errors import RequestError
 from gptoss_onnx.generation import generate
 from gptoss_onnx.inputs import check_step, token_batch
 from gptoss_onnx.kv_cache import KVCache, cache_names, empty_cache
@@ -81,15 +80,13 @@ class OnnxModel:
         """Adds tokens [B, T] to the cache, empty or not.
 
         Returns:
-            Logits of each sequence's last real token, f32 [B, V], and the new cache.
+            Logits of each sequence's last real token here, f32 [B, V] (meaningless for a sequence
+            that has none), and the new cache.
 
         Raises:
-            RequestError: something does not fit, or a sequence has no real token in `mask`.
+            RequestError: something does not fit.
         """
         ids, is_real = token_batch(tokens, mask, vocab_size=self.config.vocab_size)
-        if not is_real.any(axis=1).all():
-            row = int(is_real.any(axis=1).argmin())
-            raise RequestError("a sequence without any real token has no last one", where=f"row {row} of the mask")
         last = is_real.shape[1] - 1 - is_real[:, ::-1].argmax(axis=1)
         logits = np.empty((len(ids), self.config.vocab_size), np.float32)
         for start, outputs, after in self._chunks(cache, ids, is_real, ["logits"]):
@@ -101,23 +98,21 @@ class OnnxModel:
     def decode_step(
         self, cache: KVCache, tokens: ArrayLike, *, is_active: ArrayLike | None = None
     ) -> tuple[np.ndarray, KVCache]:
-        """Adds one token to each sequence.
+        """Adds one token to each sequence; those that are not active (bool [B]) get none.
 
         Args:
             cache: What the last step returned.
             tokens: Integers [B].
-            is_active: bool [B]; sequences without it take no part, and their logits mean nothing.
+            is_active: bool [B]; by default all are.
 
         Returns:
-            Logits f32 [B, V] and the new cache.
+            Logits f32 [B, V], meaningless for a sequence that is not active, and the new cache.
 
         Raises:
             RequestError: something does not fit.
         """
         mask = None if is_active is None else np.asarray(is_active)[:, None]
-        ids, is_real = token_batch(np.asarray(tokens)[:, None], mask, vocab_size=self.config.vocab_size)
-        outputs, cache = self._run(cache, ids, is_real, ["logits"])
-        return outputs["logits"][:, 0], cache
+        return self.prefill(cache, np.asarray(tokens)[:, None], mask)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, eos_token_ids: Collection[int] = ()

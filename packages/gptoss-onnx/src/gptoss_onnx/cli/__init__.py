@@ -1,11 +1,27 @@
-"""The `gptoss-onnx` command."""
+"""The `gptoss-onnx` command: one module a command, each imported when it is called."""
 
 import click
+from gptoss_weights.cli_errors import ErrorMappingGroup
 
 __all__ = ["main"]
 
 
-@click.group()
+@click.group(
+    cls=ErrorMappingGroup,
+    lazy_commands={
+        "export": "gptoss_onnx.cli.export:export_command",
+        "run": "gptoss_onnx.cli.run:run_command",
+    },
+)
 @click.version_option(package_name="gptoss-onnx")
 def main() -> None:
-    """Placeholder until the package's commands land."""
+    """Builds GPT-OSS as ONNX and runs it in ONNX Runtime, with neither JAX nor PyTorch.
+
+    \b
+    Examples:
+      gptoss-onnx export gpt-oss-20b gpt-oss-20b-onnx
+      gptoss-onnx run gpt-oss-20b-onnx --prompt "The capital of France is"
+
+    Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or corrupt input, 5 missing dependency,
+    6 not enough memory or disk, 130 or 143 interrupted.
+    """  # noqa: D301 - the backslash is meant for click
