@@ -1,7 +1,6 @@
 """What is measured at one probe, and held against the limits."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -47,6 +46,7 @@ class ProbeMeasures:
         max_abs: Largest absolute difference over all tokens; NaN if a value is not finite.
         max_abs_index: Where: token and place in its row.
         relative_l2: Over all tokens.
+        by_token: Of each token's own row, float64 [T].
         clean_relative_l2: Over the tokens that no flip reaches; None if there is none.
         reached_relative_l2: Over those that see a flipped token; None if there is none.
         flipped_relative_l2: Over those that went through other experts; None if there is none.
@@ -62,6 +62,7 @@ class ProbeMeasures:
     max_abs: float
     max_abs_index: tuple[int, int]
     relative_l2: float
+    by_token: np.ndarray
     clean_relative_l2: float | None
     reached_relative_l2: float | None
     flipped_relative_l2: float | None
@@ -105,6 +106,7 @@ def measure_probe(
         max_abs=float(rows.max_abs[token]),
         max_abs_index=(token, int(rows.max_abs_at[token])),
         relative_l2=rows.relative_l2(),
+        by_token=rows.by_token(),
         clean_relative_l2=shares[Reach.CLEAN],
         reached_relative_l2=shares[Reach.REACHED],
         flipped_relative_l2=shares[Reach.FLIPPED],
@@ -161,8 +163,8 @@ def _argmax_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 def _top_k_overlap(reference: np.ndarray, candidate: np.ndarray) -> float:
     k = min(TOP_K, reference.shape[-1])
-    shared = [
-        len(np.intersect1d(np.argpartition(-expected, k - 1)[:k], np.argpartition(-found, k - 1)[:k]))
+    shared: list[int] = [
+        len(set(np.argpartition(-expected, k - 1)[:k].tolist()) & set(np.argpartition(-found, k - 1)[:k].tolist()))
         for expected, found in zip(reference, candidate, strict=True)
     ]
-    return math.fsum(shared) / (k * len(shared))
+    return float(sum(shared) / (k * len(shared)))
