@@ -76,7 +76,7 @@ def _mismatches(folder: Path, expected: Iterable[RawTensor], found: Mapping[str,
                 f"{stored.path}: {raw.name} has the wrong {what}, expected {_form(raw)}, found {_form(stored)}"
             )
     problems += [
-        f"{stored.path}: {name} belongs to no layer of this geometry"
+        f"{stored.path}: {name} is no tensor of this geometry"
         for name, stored in found.items()
         if name not in names
     ]
@@ -98,6 +98,6 @@ def _gathered(folder: Path, problems: list[str]) -> CheckpointError:
 
 
 def _next_step(problems: list[str]) -> str:
-    if any(" has the wrong shape" in problem or " belongs to no " in problem for problem in problems):
+    if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
         return "Is this the config of these weights?"
     return "Fetch what is missing or damaged again."
