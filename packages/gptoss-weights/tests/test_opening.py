@@ -131,7 +131,7 @@ def test_missing_first_shard_without_index_shows_by_its_tensors(hf_folder: Path)
     sorted(hf_folder.glob("*.safetensors"))[0].unlink()
     message = opening_error(hf_folder)
     assert "model.layers.0.input_layernorm.weight is missing, expected BF16 [96]" in message
-    assert "Fetch what is missing or damaged again." in message
+    assert "Is a shard missing, or is this the config of another model?" in message
 
 
 @pytest.mark.parametrize(

@@ -183,8 +183,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "head_dim must be a whole number, not '18'",
     ),
     "config of another model": (
-        lambda f: edit_json(f / "config.json", lambda c: c.update(num_hidden_layers=5, layer_types=None)),
-        "is missing, expected BF16",
+        lambda f: edit_json(f / "config.json", lambda c: c.update(vocab_size=212)),
+        "has the wrong shape, expected BF16 [212, 96], found BF16 [211, 96]",
     ),
     "config that is not JSON": (lambda f: (f / "config.json").write_text("{"), "the config is not valid JSON"),
     "NaN in a bias": (poke_bias, "values are not finite, the first is nan at [0]"),

@@ -98,4 +98,6 @@ def _gathered(folder: Path, problems: list[str]) -> CheckpointError:
 def _next_step(problems: list[str]) -> str:
     if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
         return "Is this the config of these weights?"
+    if any(" is missing, expected " in problem for problem in problems):
+        return "Is a shard missing, or is this the config of another model?"
     return "Fetch what is missing or damaged again."
