@@ -77,7 +77,7 @@ def error_growth(comparison: Comparison, prefix: str) -> str:
             ("router weights", SERIES_C, "^", _layer_series(probes, layers, "router_weights")),
         )
         for label, color, marker, points in series:
-            drawn = [(x, y) for x, y in points if y > 0]  # exactly 0 has no place on a log scale
+            drawn = [(x, y) for x, y in points if 0 < y < np.inf]  # exactly 0 has no place on a log scale
             if drawn:
                 axes.plot(*zip(*drawn, strict=True), color=color, marker=marker, label=label)
         axes.axhline(comparison.tolerances.hidden.value, color=BAD, linestyle=(0, (4, 3)), linewidth=1)
@@ -85,7 +85,10 @@ def error_growth(comparison: Comparison, prefix: str) -> str:
         _label_layers(axes, layers)
         _log_scale(axes, [y for *_, points in series for _, y in points], comparison.tolerances.hidden.value)
         axes.set_ylabel("relative L2")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncol=3, handlelength=1.4, columnspacing=1.2)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncol=3, handlelength=1.4, columnspacing=1.2)
+        else:
+            axes.text(0.5, 0.5, "exactly 0 everywhere", transform=axes.transAxes, ha="center", color=MUTED)
         return _svg(figure, prefix, "Relative L2 of each probe along the forward pass")
 
 
@@ -94,7 +97,7 @@ def error_by_position(comparison: Comparison, prefix: str) -> str:
     logits = next(probe for probe in comparison.probes if probe.name == "logits")
     with mpl.rc_context(_STYLE):
         figure, axes = _figure(*_SMALL)
-        errors = np.where(logits.by_token > 0, logits.by_token, np.nan)
+        errors = np.where((logits.by_token > 0) & (logits.by_token < np.inf), logits.by_token, np.nan)
         axes.plot(np.arange(len(errors)), errors, color=SERIES_A, linewidth=1, marker="o", markersize=2)
         _log_scale(axes, errors[np.isfinite(errors)].tolist(), comparison.tolerances.token.value)
         axes.axhline(comparison.tolerances.token.value, color=BAD, linestyle=(0, (4, 3)), linewidth=1)
