@@ -1,7 +1,7 @@
 """Fixtures of this package's tests: exported models, small graphs, and the model as SPEC's mathematics in numpy."""
 
 import dataclasses
-import os
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from gptoss_onnx import OnnxModel, export_onnx
+from gptoss_onnx.cli import main
 from gptoss_onnx.graph import GraphBuilder
 from gptoss_weights import (
     RMS_NORM_EPS,
@@ -106,29 +107,44 @@ def run_graph() -> Callable[..., list[np.ndarray]]:
     return run
 
 
-@pytest.fixture(scope="session")
-def read_safetensors() -> Callable[[Path], Arrays]:
-    """Reads a safetensors file, bf16 included, as numpy arrays; bf16 becomes f32."""
-    import safetensors
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
 
-    def read(path: Path) -> Arrays:
-        arrays = {}
-        for name, entry in safetensors.deserialize(path.read_bytes()):
-            array = np.frombuffer(bytes(entry["data"]), SAFETENSORS_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-            arrays[name] = array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
-        return arrays
-
-    return read
+    exit_code: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
-def reference() -> Path:
-    """The reference checkpoints and goldens, where this machine has them: GPTOSS_REFERENCE, or ../shared/reference."""
-    beside = Path(__file__).parents[4] / "shared" / "reference"
-    folder = Path(os.environ.get("GPTOSS_REFERENCE", beside))
-    if not folder.is_dir():
-        pytest.skip("the reference checkpoints are not on this machine")
-    return folder
+def run_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Finished]:
+    """Runs `gptoss-onnx` in this process."""
+
+    def run(*arguments: object) -> Finished:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Finished(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def read_safetensors() -> Callable[[Path], Arrays]:
+    """Reads a safetensors file, bf16 included, as numpy arrays; bf16 becomes f32."""
+
+    def read(path: Path) -> Arrays:
+        content = path.read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        arrays = {}
+        for name, entry in json.loads(content[8:start]).items():
+            if name != "__metadata__":
+                begin, end = (start + offset for offset in entry["data_offsets"])
+                array = np.frombuffer(content[begin:end], SAFETENSORS_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+                arrays[name] = array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
+        return arrays
+
+    return read
 
 
 @pytest.fixture(scope="session")

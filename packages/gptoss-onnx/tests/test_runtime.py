@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gptoss_onnx import OnnxModel, export_onnx
-from gptoss_weights import open_checkpoint, probe_specs, random_checkpoint
+from gptoss_weights import Checkpoint, Mxfp4Tensor, open_checkpoint, probe_specs, random_checkpoint
 from gptoss_weights.demo import demo_checkpoint, demo_golden_path
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
@@ -67,6 +67,28 @@ def test_a_single_expert_needs_no_router(tmp_path, specification, relative_l2):
     model = OnnxModel.open(export_onnx(checkpoint, tmp_path / "onnx"))
     tokens = np.arange(40)
     assert relative_l2(model.forward([tokens])[0], specification(checkpoint).probes(tokens)["logits"]) <= TOLERANCE
+
+
+class DecodedExperts(Checkpoint):
+    """A checkpoint whose experts are bf16 matrices, as those of fine-tuned models often are."""
+
+    format = "decoded"
+
+    def __init__(self, packed: Checkpoint) -> None:
+        self.config, self.side_files, self._packed = packed.config, packed.side_files, packed
+
+    def read(self, name, index=()):
+        tensor = self._packed.read(name, index)
+        return tensor.decode() if isinstance(tensor, Mxfp4Tensor) else tensor
+
+
+def test_experts_that_are_not_packed_give_the_same(tmp_path, tokens, relative_l2):
+    packed = random_checkpoint(tiny_config(), seed=1)
+    logits = [
+        OnnxModel.open(export_onnx(source, tmp_path / source.format)).forward(tokens[None])
+        for source in (packed, DecodedExperts(packed))
+    ]
+    assert relative_l2(logits[1], logits[0]) <= TOLERANCE
 
 
 def test_both_layouts_give_the_same_bits(tmp_path, tokens):

@@ -1,9 +1,7 @@
 import json
 
 import pytest
-from click.testing import CliRunner
 from gptoss_onnx import OnnxModel, export_onnx
-from gptoss_onnx.cli import main
 from gptoss_weights.cli_errors import ExitCode
 from gptoss_weights.demo import DEMO_PROMPT, demo_checkpoint
 
@@ -14,12 +12,8 @@ def demo(tmp_path_factory):
     return export_onnx(demo_checkpoint(), tmp_path_factory.mktemp("demo") / "onnx")
 
 
-def invoke(*arguments: object):
-    return CliRunner().invoke(main, ["run", *map(str, arguments)])
-
-
-def test_json_has_prompt_new_ids_text_and_timings(exported):
-    result = invoke(exported, "--tokens", "1,2,3", "--max-new-tokens", 4, "--json", "--threads", 1)
+def test_json_has_prompt_new_ids_text_and_timings(run_command, exported):
+    result = run_command("run", exported, "--tokens", "1,2,3", "--max-new-tokens", 4, "--json", "--threads", 1)
     document = json.loads(result.stdout)
     assert document["prompt_tokens"] == [1, 2, 3]
     assert [document["tokens"]] == OnnxModel.open(exported).generate([[1, 2, 3]], max_new_tokens=4)
@@ -27,24 +21,24 @@ def test_json_has_prompt_new_ids_text_and_timings(exported):
     assert document["timings"].keys() == {"load_seconds", "generate_seconds", "tokens_per_second"}
 
 
-def test_without_a_tokenizer_the_new_ids_are_printed(exported):
-    result = invoke(exported, "--tokens", "1,2,3", "--max-new-tokens", 4)
+def test_without_a_tokenizer_the_new_ids_are_printed(run_command, exported):
+    result = run_command("run", exported, "--tokens", "1,2,3", "--max-new-tokens", 4)
     [expected] = OnnxModel.open(exported).generate([[1, 2, 3]], max_new_tokens=4)
     assert result.stdout == ",".join(map(str, expected)) + "\n"
     assert "4 tokens in" in result.stderr
 
 
-def test_text_goes_in_and_comes_out(demo):
+def test_text_goes_in_and_comes_out(run_command, demo):
     pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
     from gptoss_weights.text import load_tokenizer
 
     tokenizer = load_tokenizer(demo)
-    document = json.loads(invoke(demo, "--prompt", DEMO_PROMPT, "--max-new-tokens", 8, "--json").stdout)
+    document = json.loads(run_command("run", demo, "--prompt", DEMO_PROMPT, "--max-new-tokens", 8, "--json").stdout)
     assert document["prompt_tokens"] == tokenizer.encode(DEMO_PROMPT)
     assert document["text"] == tokenizer.decode(document["tokens"]) != ""
 
 
-def test_generation_stops_at_the_models_ids_unless_they_are_ignored(exported, copied, monkeypatch):
+def test_generation_stops_at_the_models_ids_unless_they_are_ignored(run_command, exported, copied, monkeypatch):
     free = OnnxModel.open(copied).generate([[1, 2, 3]], max_new_tokens=6)[0]
     stop = free[2]
     import onnx
@@ -55,13 +49,13 @@ def test_generation_stops_at_the_models_ids_unless_they_are_ignored(exported, co
             entry.value = json.dumps([stop])
     onnx.save_model(model, copied / "model.onnx")
     options = ["--tokens", "1,2,3", "--max-new-tokens", 6, "--json"]
-    assert json.loads(invoke(copied, *options).stdout)["tokens"] == free[: free.index(stop) + 1]
-    assert json.loads(invoke(copied, *options, "--ignore-eos").stdout)["tokens"] == free
+    assert json.loads(run_command("run", copied, *options).stdout)["tokens"] == free[: free.index(stop) + 1]
+    assert json.loads(run_command("run", copied, *options, "--ignore-eos").stdout)["tokens"] == free
 
 
 @pytest.mark.parametrize("arguments", [[], ["--prompt", "a", "--tokens", "1"], ["--tokens", "1,a"], ["--tokens", ""]])
-def test_either_text_or_ids_are_a_must(arguments, exported):
-    assert invoke(exported, *arguments).exit_code == ExitCode.USAGE
+def test_either_text_or_ids_are_a_must(run_command, arguments, exported):
+    assert run_command("run", exported, *arguments).exit_code == ExitCode.USAGE
 
 
 @pytest.mark.parametrize(
@@ -72,14 +66,14 @@ def test_either_text_or_ids_are_a_must(arguments, exported):
         (["--prompt", "a"], "there is no tokenizer.json"),
     ],
 )
-def test_bad_input_is_one_sentence_and_its_code(arguments, message, exported):
-    result = invoke(exported, *arguments)
+def test_bad_input_is_one_sentence_and_its_code(run_command, arguments, message, exported):
+    result = run_command("run", exported, *arguments)
     assert result.exit_code == ExitCode.BAD_INPUT
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_folder_without_a_model_is_bad_input(tmp_path):
-    result = invoke(tmp_path, "--tokens", "1")
+def test_a_folder_without_a_model_is_bad_input(run_command, tmp_path):
+    result = run_command("run", tmp_path, "--tokens", "1")
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "there is no model.onnx" in result.stderr
