@@ -67,19 +67,18 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
     """The four numbers to look at first."""
     tiles = []
     logits = next((probe for probe in comparison.probes if probe.name == "logits"), None)
-    limit = comparison.tolerances.hidden.value
     judged = [
         probe
         for probe in comparison.probes
         if not probe.name.endswith(("router_logits", "router_weights")) and probe.clean_relative_l2 is not None
     ]
     if judged:
-        worst = max(judged, key=lambda probe: _or_inf(probe.clean_relative_l2))
+        worst = max(judged, key=lambda probe: _or_inf(probe.clean_relative_l2) / (probe.limit or 1.0))
         tiles.append(
             {
                 "label": "largest relative L2",
                 "value": _number(worst.clean_relative_l2),
-                "note": f"{worst.name}; limit {_number(limit)}",
+                "note": f"{worst.name}; limit {_number(worst.limit)}",
             }
         )
     if logits is not None:

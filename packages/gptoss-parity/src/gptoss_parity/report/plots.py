@@ -80,10 +80,13 @@ def error_growth(comparison: Comparison, prefix: str) -> str:
             drawn = [(x, y) for x, y in points if 0 < y < np.inf]  # exactly 0 has no place on a log scale
             if drawn:
                 axes.plot(*zip(*drawn, strict=True), color=color, marker=marker, label=label)
-        axes.axhline(comparison.tolerances.hidden.value, color=BAD, linestyle=(0, (4, 3)), linewidth=1)
+        depths = np.arange(len(layers) + 1)
+        limits = [comparison.tolerances.hidden.at(int(depth)) for depth in depths]
+        places = [-1, *(depths[:-1] + 0.2), len(layers) + 0.6]
+        axes.plot(places, [limits[0], *limits[1:], limits[-1]], color=BAD, linestyle=(0, (4, 3)), linewidth=1)
         axes.set_xlim(-1, len(layers) + 0.6)
         _label_layers(axes, layers)
-        _log_scale(axes, [y for *_, points in series for _, y in points], comparison.tolerances.hidden.value)
+        _log_scale(axes, [y for *_, points in series for _, y in points], limits[-1])
         axes.set_ylabel("relative L2")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncol=3, handlelength=1.4, columnspacing=1.2)
@@ -99,8 +102,9 @@ def error_by_position(comparison: Comparison, prefix: str) -> str:
         figure, axes = _figure(*_SMALL)
         errors = np.where((logits.by_token > 0) & (logits.by_token < np.inf), logits.by_token, np.nan)
         axes.plot(np.arange(len(errors)), errors, color=SERIES_A, linewidth=1, marker="o", markersize=2)
-        _log_scale(axes, errors[np.isfinite(errors)].tolist(), comparison.tolerances.token.value)
-        axes.axhline(comparison.tolerances.token.value, color=BAD, linestyle=(0, (4, 3)), linewidth=1)
+        limit = comparison.tolerances.token.at(len(comparison.reference.layers))
+        _log_scale(axes, errors[np.isfinite(errors)].tolist(), limit)
+        axes.axhline(limit, color=BAD, linestyle=(0, (4, 3)), linewidth=1)
         config = comparison.reference.metadata.config
         if config is not None and config.sliding_window < len(errors):
             axes.axvline(config.sliding_window, color=MUTED, linestyle=(0, (1, 2)), linewidth=1)
