@@ -192,7 +192,7 @@ def test_server_without_ranges_that_always_cuts_is_given_up(hub, published, tmp_
     hub.publish(published)
     hub.knows_ranges = False
     hub.breaks = itertools.chain([("whole", 0)], itertools.repeat(("cut", 5000)))
-    with pytest.raises(NetworkError, match=r"broke off 3 times at the same place.*kept: run again"):
+    with pytest.raises(NetworkError, match=r"got no further in 3 tries.*kept: run again"):
         download(hub, tmp_path / "out")
     assert len(hub.asked_for(WEIGHTS)) == 1 + 1 + PATIENCE["retries"]  # the first one got somewhere
 
@@ -306,9 +306,7 @@ def test_redirect_to_the_storage_server_carries_no_token(hub, published, tmp_pat
     at_storage = [asked for asked in hub.requests if asked.server == "storage"]
     assert at_storage
     assert not any("authorization" in asked.headers for asked in at_storage)
-    assert all(
-        asked.headers["authorization"] == "Bearer secret" for asked in hub.requests if asked.server == "hub"
-    )
+    assert all(asked.headers["authorization"] == "Bearer secret" for asked in hub.requests if asked.server == "hub")
 
 
 def test_token_of_the_environment_opens_a_private_repository(hub, published, tmp_path, monkeypatch):
@@ -410,7 +408,9 @@ def test_link_to_the_storage_server_that_ran_out_is_renewed(hub, published, tmp_
 
 
 def test_answer_that_is_no_list_is_explained(hub, published, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: (_ for _ in ()).throw(ValueError("<html>")))
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *_, **__: (_ for _ in ()).throw(ValueError("<html>"))
+    )
     with pytest.raises(NetworkError, match=r"does not speak the Hub's protocol.*Check HF_ENDPOINT"):
         download(hub, tmp_path / "out")
 

@@ -82,9 +82,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     return float(value) if value.isdecimal() else 0.0
 
 
-def _refusal(
-    error: HfHubHTTPError, *, repo: str, revision: str | None, endpoint: str, has_token: bool
-) -> NetworkError:
+def _refusal(error: HfHubHTTPError, *, repo: str, revision: str | None, endpoint: str, has_token: bool) -> NetworkError:
     status = error.response.status_code
     found = f"status {status}"
     match error:
