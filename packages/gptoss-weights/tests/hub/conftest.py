@@ -65,8 +65,10 @@ class FakeHub:
         knows_ranges: Whether `Range` is obeyed.
         states_hashes: Whether the list of files has sizes and hashes.
         login_page: A page that stands in for every file.
+        api_answer: What stands in for the list of files.
         api_statuses: What the API answers before it answers properly.
-        xet: Path → (hash, CAS address) of what lies in Xet storage.
+        xet: Path → (hash, address of the storage) of what lies in Xet storage.
+        xet_server: Who hands out the tokens for it.
     """
 
     def __init__(self) -> None:
@@ -77,12 +79,14 @@ class FakeHub:
         self.knows_ranges = True
         self.states_hashes = True
         self.login_page: bytes | None = None
+        self.api_answer: bytes | None = None
         self.api_statuses: Iterator[int] = iter(())
         self.xet: dict[str, tuple[str, str]] = {}
         self.arrived = threading.Event()  # set whenever a large file falls silent
         self.closing = threading.Event()
         self._servers = [self._serve("hub"), self._serve("storage")]
         self.endpoint, self.storage = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
+        self.xet_server = self.endpoint
 
     def _serve(self, name: str) -> http.server.ThreadingHTTPServer:
         handler = type(f"{name}_handler", (_Handler,), {"hub": self, "name": name})
@@ -115,6 +119,7 @@ class FakeHub:
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each small answer takes 40 ms
     hub: FakeHub
     name: str
 
@@ -131,7 +136,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.hub.requests.append(Asked(self.name, self.command, unquote(url.path), headers))
-        if self.name == "storage":
+        if url.path.startswith("/silent/"):
+            self.hub.closing.wait(STALL_S)
+        elif self.name == "storage":
             _, _, path, digest = url.path.split("/", 3)
             content = next(
                 files[unquote(path)]
@@ -171,6 +178,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _send_info(self, name: str, revision: str, query: dict[str, list[str]]) -> None:
         if (status := next(self.hub.api_statuses, None)) is not None:
             return self._refuse(status, None)
+        if self.hub.api_answer is not None:
+            return self._send(200, self.hub.api_answer)
         if (repository := self._repository(name, for_files=False)) is None:
             return None
         if (found := repository.files(revision)) is None:
@@ -200,7 +209,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         }
         if path in self.hub.xet:
             headers["X-Xet-Hash"] = self.hub.xet[path][0]
-            headers["Link"] = f'<{self.hub.endpoint}/api/models/{name}/xet-read-token/{found[0]}>; rel="xet-auth"'
+            headers["Link"] = f'<{self.hub.xet_server}/api/models/{name}/xet-read-token/{found[0]}>; rel="xet-auth"'
         return self._send(302, b"", headers)
 
     def _send_xet_token(self) -> None:
