@@ -29,7 +29,7 @@ def test_etag_is_told_by_its_length(text, algorithm):
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "abc", "d41d8cd98f00b204e9800998ecf8427e-2", "../" * 10 + SHA1[:34], "g" * 40]
+    "text", [None, "", "abc", "d41d8cd98f00b204e9800998ecf8427e", "../" * 10 + SHA1[:34], "g" * 40]
 )
 def test_anything_else_is_no_hash(text):
     assert ContentHash.parse(text) is None

@@ -26,6 +26,15 @@ GPT_OSS_20B = [
     "original/dtypes.json",
     "original/model.safetensors",
 ]
+# Bytes of its large files, by their pointers in git.
+GPT_OSS_20B_BYTES = {
+    "metal/model.bin": 13_750_886_400,
+    "model-00000-of-00002.safetensors": 4_792_272_488,
+    "model-00001-of-00002.safetensors": 4_798_702_184,
+    "model-00002-of-00002.safetensors": 4_170_342_232,
+    "original/model.safetensors": 13_761_300_984,
+    "tokenizer.json": 27_868_174,
+}
 GPT_OSS_120B = [
     *SMALL,
     ".gitattributes",
@@ -50,6 +59,12 @@ def test_original_is_its_folder_and_the_small_files(repository):
 def test_hf_is_the_shards_their_index_and_the_small_files(repository):
     expected = [path for path in repository if path in SMALL or path.startswith("model")]
     assert select_paths(repository, "hf", repo="r") == sorted(expected)
+
+
+@pytest.mark.parametrize(("layout", "gigabytes"), [("original", 13.8), ("hf", 13.8), ("all", 41.3)])
+def test_one_layout_is_a_third_of_the_repository(layout, gigabytes):
+    paths = select_paths(GPT_OSS_20B, layout, repo="r")
+    assert round(sum(GPT_OSS_20B_BYTES.get(path, 0) for path in paths) / 1e9, 1) == gigabytes
 
 
 def test_all_is_everything():
