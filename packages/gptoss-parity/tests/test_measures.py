@@ -16,7 +16,7 @@ def values():
 def test_largest_difference_is_placed(values):
     candidate = values.copy()
     candidate[2, 5] += 0.5
-    measures = measure_probe(LOGITS, values, candidate, CLEAN, FLOAT32)
+    measures = measure_probe(LOGITS, values, candidate, CLEAN, FLOAT32, depth=1)
     assert measures.max_abs == pytest.approx(0.5)
     assert measures.max_abs_index == (2, 5)
     assert measures.worst_clean.token == 2
@@ -26,10 +26,10 @@ def test_largest_difference_is_placed(values):
 def test_argmax_and_top_k_are_measured_for_logits_only(values):
     candidate = values.copy()
     candidate[1] = -candidate[1]
-    measures = measure_probe(LOGITS, values, candidate, CLEAN, FLOAT32)
+    measures = measure_probe(LOGITS, values, candidate, CLEAN, FLOAT32, depth=1)
     assert measures.argmax_agreement == 0.75
     assert 0.75 <= measures.top_k_overlap < 1
-    assert measure_probe(OUTPUT, values, candidate, CLEAN, FLOAT32).argmax_agreement is None
+    assert measure_probe(OUTPUT, values, candidate, CLEAN, FLOAT32, depth=1).argmax_agreement is None
 
 
 def test_limits_apply_to_the_tokens_that_no_flip_reaches(values):
@@ -37,13 +37,13 @@ def test_limits_apply_to_the_tokens_that_no_flip_reaches(values):
     candidate = values.copy()
     candidate[2] *= 1.1
     candidate[3] *= -1
-    measures = measure_probe(OUTPUT, values, candidate, reach, FLOAT32)
+    measures = measure_probe(OUTPUT, values, candidate, reach, FLOAT32, depth=1)
     assert measures.passed
     assert measures.clean_relative_l2 == 0
     assert measures.reached_relative_l2 == pytest.approx(0.1, rel=1e-4)
     assert measures.flipped_relative_l2 == pytest.approx(2)
     candidate[2] *= 2
-    (failure,) = measure_probe(OUTPUT, values, candidate, reach, FLOAT32).failures
+    (failure,) = measure_probe(OUTPUT, values, candidate, reach, FLOAT32, depth=1).failures
     assert "tokens that see a flip" in failure.sentence
 
 
@@ -51,7 +51,7 @@ def test_one_bad_token_in_a_long_prompt_is_caught():
     values = np.ones((4096, 8), np.float32)
     candidate = values.copy()
     candidate[1000, 0] += 2e-4
-    measures = measure_probe(OUTPUT, values, candidate, np.zeros(4096, np.int8), FLOAT32)
+    measures = measure_probe(OUTPUT, values, candidate, np.zeros(4096, np.int8), FLOAT32, depth=1)
     assert measures.relative_l2 < FLOAT32.hidden.value
     (failure,) = measures.failures
     assert failure.measure == "relative L2 of token 1000"
@@ -59,8 +59,15 @@ def test_one_bad_token_in_a_long_prompt_is_caught():
 
 def test_router_logits_that_all_but_cancel_are_held_to_the_margin():
     reference = np.full((4, 8), 1e-7, np.float32)
-    assert measure_probe(ROUTER, reference, reference + np.float32(1e-6), CLEAN, FLOAT32).passed
-    assert not measure_probe(ROUTER, reference, reference + np.float32(1e-4), CLEAN, FLOAT32).passed
+    assert measure_probe(ROUTER, reference, reference + np.float32(1e-6), CLEAN, FLOAT32, depth=1).passed
+    assert not measure_probe(ROUTER, reference, reference + np.float32(1e-4), CLEAN, FLOAT32, depth=1).passed
+
+
+def test_limits_grow_with_the_square_root_of_the_depth(values):
+    candidate = values * np.float32(1 + 3e-6)
+    assert not measure_probe(OUTPUT, values, candidate, CLEAN, FLOAT32, depth=8).passed
+    assert measure_probe(OUTPUT, values, candidate, CLEAN, FLOAT32, depth=36).passed
+    assert not measure_probe(OUTPUT, values, candidate, CLEAN, FLOAT32.replace(hidden=2e-6), depth=36).passed
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -72,7 +79,7 @@ def test_not_finite_value_fails_on_either_side_and_on_both(values, value):
         ((broken, values), f"token 1 in the reference ({value} at place 3)"),
         ((broken, broken), "in the reference"),
     ):
-        measures = measure_probe(OUTPUT, *pair, CLEAN, FLOAT32)
+        measures = measure_probe(OUTPUT, *pair, CLEAN, FLOAT32, depth=1)
         assert not measures.passed
         assert words in measures.failures[0].sentence
 

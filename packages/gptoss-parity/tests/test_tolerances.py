@@ -26,6 +26,13 @@ def test_replace_changes_only_what_is_given():
     assert changed.token == FLOAT32.token
 
 
+def test_limits_hold_as_stated_up_to_eight_layers_and_then_grow():
+    assert [FLOAT32.hidden.at(depth) for depth in (0, 1, 8)] == [2e-6] * 3
+    assert FLOAT32.hidden.at(32) == pytest.approx(4e-6)
+    assert FLOAT32.margin.at(32) == FLOAT32.margin.value
+    assert Limit(1.0, "by hand").at(1000) == 1.0
+
+
 @pytest.mark.parametrize("value", [-1.0, float("nan")])
 def test_limit_that_nothing_can_keep_is_refused(value):
     with pytest.raises(ValueError, match="a limit is at least 0"):

@@ -104,7 +104,7 @@ def compare(reference: Trace, candidate: Trace, tolerances: Tolerances | None = 
             expected, found, reach = _weights_by_expert(probe, reference, candidate, routing)
         else:
             reach = routing.reach_at(probe.layer, probe.kind, len(reference.tokens))
-        measures = measure_probe(probe, expected, found, reach, limits)
+        measures = measure_probe(probe, expected, found, reach, limits, depth=_depth(probe, reference))
         probes.append(measures)
         failures += measures.failures
     return Comparison(
@@ -151,6 +151,13 @@ def _refuse_other_shapes(reference: Trace, candidate: Trace) -> None:
 def _shared_probes(reference: Trace, candidate: Trace) -> list[ProbeName]:
     parsed = [parse_probe_name(name) for name in reference if name in candidate]
     return [probe for probe in parsed if probe is not None]
+
+
+def _depth(probe: ProbeName, trace: Trace) -> int:
+    """How many layers lie before a probe, its own included."""
+    if probe.layer is not None:
+        return probe.layer + 1
+    return 0 if probe.kind == "embedding" else max(trace.layers, default=-1) + 1
 
 
 def _missing(reference: Trace, candidate: Trace) -> Iterator[Failure]:

@@ -16,7 +16,7 @@ from gptoss_parity.report import Continuation, Report, write_report
 from gptoss_parity.sources import Dtype, GenerativeSource, GoldenSource, make_source
 from gptoss_parity.trace import Trace, save_trace
 
-__all__ = ["run_demo"]
+__all__ = ["record_demo_golden", "run_demo"]
 
 NEW_TOKENS = 16
 _RUNS: tuple[tuple[str, Dtype], ...] = (("jax", "float32"), ("onnx", "float32"), ("jax", "bfloat16"))
@@ -67,6 +67,16 @@ def run_demo(output: Path, *, command: str | None = None, progress: Callable[[st
     progress("report")
     write_report(report, output)
     return report
+
+
+def record_demo_golden(dtype: Dtype) -> Trace:
+    """What the official PyTorch code computes for the demo's prompt now; saved, it is the demo's golden.
+
+    Raises:
+        MissingDependencyError: the extra `gptoss-parity[torch]` is not installed.
+    """
+    checkpoint = demo_checkpoint()
+    return make_source("torch").record(checkpoint, load_tokenizer(checkpoint).encode(DEMO_PROMPT), dtype=dtype)
 
 
 def _save(trace: Trace, output: Path) -> None:

@@ -64,7 +64,10 @@ def _provenance(trace: Trace) -> dict[str, Any]:
 
 
 def _tolerances(tolerances: Tolerances) -> dict[str, Any]:
-    limits = {name: {"value": limit.value, "reason": limit.reason} for name, limit in tolerances.limits().items()}
+    limits = {
+        name: {"value": limit.value, "grows_beyond_layers": limit.grows_beyond, "reason": limit.reason}
+        for name, limit in tolerances.limits().items()
+    }
     return {"dtype": tolerances.dtype, "limits": limits}
 
 
@@ -88,6 +91,7 @@ def _probe(probe: ProbeMeasures) -> dict[str, Any]:
         "max_abs_index": list(probe.max_abs_index),
         "relative_l2": _finite(probe.relative_l2),
         "clean_relative_l2": _finite(probe.clean_relative_l2),
+        "limit": probe.limit,
         "reached_relative_l2": _finite(probe.reached_relative_l2),
         "flipped_relative_l2": _finite(probe.flipped_relative_l2),
         "worst_clean_token": None

@@ -67,19 +67,18 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
     """The four numbers to look at first."""
     tiles = []
     logits = next((probe for probe in comparison.probes if probe.name == "logits"), None)
-    limit = comparison.tolerances.hidden.value
     judged = [
         probe
         for probe in comparison.probes
         if not probe.name.endswith(("router_logits", "router_weights")) and probe.clean_relative_l2 is not None
     ]
     if judged:
-        worst = max(judged, key=lambda probe: _or_inf(probe.clean_relative_l2))
+        worst = max(judged, key=lambda probe: _or_inf(probe.clean_relative_l2) / (probe.limit or 1.0))
         tiles.append(
             {
                 "label": "largest relative L2",
                 "value": _number(worst.clean_relative_l2),
-                "note": f"{worst.name}; limit {_number(limit)}",
+                "note": f"{worst.name}; limit {_number(worst.limit)}",
             }
         )
     if logits is not None:
@@ -109,13 +108,13 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
     if comparison.probes:
         add(
             "Error along the forward pass",
-            "Dashed: the limit for hidden states. Exactly 0 is not drawn.",
+            "Over the tokens that no flip reaches; dotted: over all. Dashed: the limit for hidden states.",
             error_growth(comparison, f"{prefix}-growth"),
         )
     if any(probe.name == "logits" for probe in comparison.probes):
         add(
             "Error by position",
-            "Dashed: the limit for one token. Dotted: the first token to outgrow the window.",
+            "Yellow: flipped tokens; violet: tokens that see one. Dashed: the limit for a clean token.",
             error_by_position(comparison, f"{prefix}-position"),
         )
         add(
