@@ -28,6 +28,6 @@ def open_checkpoint(path: Path | str, *, config: Path | str | None = None) -> Ch
     folder = Path(path)
     if not folder.exists():
         raise CheckpointError("there is no such folder", where=folder)
-    if not folder.is_dir():
+    if not folder.is_dir() and folder.suffix != ".msgpack":
         raise CheckpointError("a checkpoint is a folder, but this is a file", where=folder, fix="Give its folder.")
     return open_format(folder, config=None if config is None else Path(config))
