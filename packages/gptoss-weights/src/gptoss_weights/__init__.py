@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
+    from gptoss_weights.comparison import CheckpointComparison, TensorDifference, compare_checkpoints
     from gptoss_weights.config import GPT_OSS_20B, GPT_OSS_120B, RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
+    from gptoss_weights.doctor import Diagnosis, diagnose
     from gptoss_weights.errors import (
         CheckpointError,
         GptOssError,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         NotEnoughSpaceError,
         ParityError,
     )
+    from gptoss_weights.manifest import Manifest, VerificationReport, read_manifest, verify_artefact, write_manifest
     from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4
     from gptoss_weights.mxfp4_encoding import ScaleRule, encode_mxfp4
     from gptoss_weights.opening import open_checkpoint
@@ -44,13 +47,16 @@ __all__ = [
     "RMS_NORM_EPS",
     "SWIGLU_ALPHA",
     "Checkpoint",
+    "CheckpointComparison",
     "CheckpointError",
     "CheckpointSummary",
+    "Diagnosis",
     "Finding",
     "GptOssConfig",
     "GptOssError",
     "GptOssWarning",
     "Index",
+    "Manifest",
     "MissingDependencyError",
     "Mxfp4Tensor",
     "NetworkError",
@@ -60,12 +66,16 @@ __all__ = [
     "ScaleRule",
     "StoredArray",
     "StoredMxfp4",
+    "TensorDifference",
     "TensorSpec",
     "TensorSummary",
+    "VerificationReport",
     "axis_sizes",
+    "compare_checkpoints",
     "count_active_parameters",
     "count_parameters",
     "decode_mxfp4",
+    "diagnose",
     "encode_mxfp4",
     "find_corruption",
     "inverse_frequencies",
@@ -74,19 +84,25 @@ __all__ = [
     "probe_specs",
     "random_checkpoint",
     "rope_concentration",
+    "read_manifest",
     "save_checkpoint",
     "summarize",
     "tensor_specs",
+    "verify_artefact",
     "verify_checkpoint",
+    "write_manifest",
     "yarn_ramp",
 ]
 
 # Module → its public names; imported when one is first asked for, since NumPy alone takes a quarter of a second.
 _CONTENTS = {
     "checkpoint": "Checkpoint Index StoredArray StoredMxfp4",
+    "comparison": "CheckpointComparison TensorDifference compare_checkpoints",
     "config": "GPT_OSS_20B GPT_OSS_120B RMS_NORM_EPS SWIGLU_ALPHA GptOssConfig",
+    "doctor": "Diagnosis diagnose",
     "errors": "CheckpointError GptOssError GptOssWarning MissingDependencyError NetworkError NotEnoughSpaceError"
     " ParityError",
+    "manifest": "Manifest VerificationReport read_manifest verify_artefact write_manifest",
     "mxfp4": "FP4_VALUES MXFP4_BLOCK_SIZE Mxfp4Tensor decode_mxfp4",
     "mxfp4_encoding": "ScaleRule encode_mxfp4",
     "opening": "open_checkpoint",

@@ -10,6 +10,7 @@ __all__ = ["main"]
 @click.group(
     cls=ErrorMappingGroup,
     lazy_commands={
+        "doctor": "gptoss_weights.cli.doctor:doctor",
         "download": "gptoss_weights.cli.download:download",
         "inspect": "gptoss_weights.cli.inspect:inspect",
         "verify": "gptoss_weights.cli.verify:verify",
@@ -26,6 +27,7 @@ def main() -> None:
       gptoss-weights download openai/gpt-oss-20b
       gptoss-weights inspect gpt-oss-20b
       gptoss-weights verify gpt-oss-20b/original
+      gptoss-weights doctor
 
     Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or corrupt input, 5 missing dependency,
     6 not enough memory or disk, 7 network, 130 or 143 interrupted.
