@@ -1,12 +1,17 @@
 """Fixtures of this package's tests: tiny checkpoints on disk, and safetensors files made by hand."""
 
+import functools
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from gptoss_weights.testing import write_tiny_checkpoint
+from gptoss_weights import random_checkpoint, write_manifest
+from gptoss_weights.formats.flax_msgpack import write_flax
+from gptoss_weights.formats.orbax import write_orbax
+from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
 type WriteSafetensors = Callable[..., Path]
 
@@ -51,3 +56,48 @@ def edit_header() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
 
 
 type Format = Literal["openai", "hf"]
+
+
+type MakeArtefact = Callable[[str], Path]
+ARTEFACTS = ("openai", "hf", "flax", "orbax-scanned", "orbax-unscanned")
+
+
+@pytest.fixture(scope="session")
+def pristine_artefacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The same weights in every format, with a tokenizer and a manifest beside them; made when first asked for."""
+    root = tmp_path_factory.mktemp("artefacts")
+
+    @functools.cache
+    def make(kind: str) -> Path:
+        folder = root / kind
+        if kind in ("openai", "hf"):
+            write_tiny_checkpoint(folder, format=kind, max_shard_bytes=200_000, num_hidden_layers=2)
+        else:
+            folder.mkdir()
+            checkpoint = random_checkpoint(tiny_config(num_hidden_layers=2), seed=0)
+            if kind == "flax":
+                write_flax(checkpoint, folder / "bundle.msgpack")
+            else:
+                pytest.importorskip("tensorstore", reason="needs the extra orbax")
+                write_orbax(checkpoint, folder, is_scanned=kind == "orbax-scanned")
+        (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {}}}')
+        (folder / "LICENSE").write_text("Apache License 2.0")
+        write_manifest(path_to_open(folder))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def artefact(tmp_path: Path, pristine_artefacts: Callable[[str], Path]) -> MakeArtefact:
+    """A copy of the artefact of a kind in a folder of its own, to be damaged at will; what it is opened by."""
+
+    def copy(kind: str) -> Path:
+        return path_to_open(Path(shutil.copytree(pristine_artefacts(kind), tmp_path / kind)))
+
+    return copy
+
+
+def path_to_open(folder: Path) -> Path:
+    """A Flax bundle is opened by its file, anything else by its folder."""
+    return folder / "bundle.msgpack" if folder.name == "flax" else folder

@@ -24,6 +24,7 @@ FEATURES: Mapping[str, tuple[str, str]] = {  # extra of the package → the modu
     "text": ("tokenizers", "turn text into tokens and back"),
 }
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)(\[[^]]*\])?\s*(>=(?P<least>[\w.]+))?[^;]*(;(?P<marker>.*))?")
+_EXTRA = "extra =="
 _BF16_BYTES = 2
 _MEMINFO = Path("/proc/meminfo")
 
@@ -88,7 +89,7 @@ class Diagnosis:
     @property
     def problems(self) -> list[str]:
         """What keeps the package itself from working, features aside."""
-        return [f"{found.name}: {found.problem}" for found in self.dependencies if found.problem]
+        return [found.problem for found in self.dependencies if found.problem]
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON document."""
@@ -105,12 +106,13 @@ def diagnose(folder: Path | str = ".") -> Diagnosis:
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
+    always, optional = _requirements()
     return Diagnosis(
         version=importlib.metadata.version(PACKAGE),
         python=platform.python_version(),
         machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
-        dependencies=[_dependency(line) for line in _requirements()],
-        features=[_feature(name, module, purpose) for name, (module, purpose) in FEATURES.items()],
+        dependencies=[_dependency(requirement) for requirement in always],
+        features=[_feature(name, *about, optional.get(about[0])) for name, about in FEATURES.items()],
         folder=place,
         free_disk_bytes=shutil.disk_usage(place).free,
         free_memory_bytes=_free_memory(),
@@ -138,38 +140,55 @@ def require_features(diagnosis: Diagnosis, names: Collection[str]) -> None:
         raise ValueError(f"no feature is called {', '.join(unknown)}; there are {', '.join(by_name)}")
     missing = [by_name[name] for name in dict.fromkeys(names) if by_name[name].problem]
     if missing:
-        what = "; ".join(f"{feature.name}: {feature.problem}" for feature in missing)
+        what = "; ".join(f"the feature {feature.name} cannot be used: {feature.problem}" for feature in missing)
         extras = ",".join(feature.name for feature in missing)
         raise MissingDependencyError(what, fix=f"Install with: {_install_command(extras)}.")
 
 
-def _requirements() -> list[str]:
-    """What the installed package always needs."""
-    lines = importlib.metadata.requires(PACKAGE) or []
-    return [line for line in lines if "extra ==" not in line]
+def _requirements() -> tuple[list[re.Match[str]], dict[str, str]]:
+    """What the installed package always needs, and optional distribution → its oldest version that will do."""
+    always, optional = [], {}
+    for line in importlib.metadata.requires(PACKAGE) or []:
+        found = _REQUIREMENT.match(line)
+        assert found is not None, line
+        if _EXTRA not in (found["marker"] or ""):
+            always.append(found)
+        elif found["least"]:
+            optional[found["name"]] = found["least"]
+    return always, optional
 
 
-def _dependency(line: str) -> Dependency:
-    found = _REQUIREMENT.match(line)
-    assert found is not None, line
-    name, least = found["name"], found["least"]
+def _dependency(requirement: re.Match[str]) -> Dependency:
+    name, least = requirement["name"], requirement["least"]
     version = _version(name)
-    if version is None:
-        is_for_this_machine = found["marker"] is None  # a marker leaves it out on some machines
-        problem = f"it is not installed; install it with: pip install '{name}'" if is_for_this_machine else None
-    elif least is not None and _numbers(version) < _numbers(least):
-        problem = f"version {version} is too old; install another with: pip install '{name}>={least}'"
-    else:
-        problem = _import_problem(name.replace("-", "_"))
+    problem = _problem(name, version, least)
+    if version is None and requirement["marker"] is not None:
+        problem = None  # a marker leaves it out on some machines
+    elif problem is not None and version is not None:
+        problem += f"; install another with: pip install '{name}{f'>={least}' if least else ''}'"
+    elif problem is not None:
+        problem += f"; install it with: pip install '{name}'"
     return Dependency(name=name, version=version, least=least, problem=problem)
 
 
-def _feature(name: str, module: str, purpose: str) -> Feature:
+def _feature(name: str, module: str, purpose: str, least: str | None) -> Feature:
     version = _version(module)
-    problem = f"{module} is not installed" if version is None else _import_problem(module)
     return Feature(
-        name=name, purpose=purpose, module=module, version=version, problem=problem, install=_install_command(name)
+        name=name,
+        purpose=purpose,
+        module=module,
+        version=version,
+        problem=_problem(module, version, least),
+        install=_install_command(name),
     )
+
+
+def _problem(distribution: str, version: str | None, least: str | None) -> str | None:
+    if version is None:
+        return f"{distribution} is not installed"
+    if least is not None and _numbers(version) < _numbers(least):
+        return f"{distribution} {version} is older than {least}"
+    return _import_problem(distribution.replace("-", "_"))
 
 
 def _install_command(extras: str) -> str:
@@ -187,7 +206,7 @@ def _import_problem(module: str) -> str | None:
     try:
         importlib.import_module(module)
     except Exception as error:  # noqa: BLE001 - a broken build may raise anything, and this is to say so
-        return f"it is installed, but cannot be imported ({type(error).__name__}: {error})"
+        return f"{module} is installed, but cannot be imported ({type(error).__name__}: {error})"
     return None
 
 

@@ -5,7 +5,8 @@
 A manifest has the size and SHA-256 of every file, and the SHA-256 of every canonical tensor: the
 first find damage anywhere, the second say which tensor it hit, and are the same in every layout that
 stores the same values. `document` is the file itself, `artefact` says which files belong, `hashing`
-reads them once, `writing` puts it together, `checking` holds an artefact against it, and `report` is all that `verify` finds.
+reads them once, `writing` puts it together, `checking` holds an artefact against it, and `report` is
+all that `verify` finds.
 """
 
 from gptoss_weights.manifest.artefact import find_artefact
