@@ -1,8 +1,6 @@
-"""What a format is: it recognises what it wrote, opens it, plans its files, and hands over pieces to write."""
+"""What a format is: a name, what it can hold, and a checkpoint taken apart into pieces to write."""
 
 import abc
-from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -37,12 +35,6 @@ class Format(abc.ABC):
         """
 
     @abc.abstractmethod
-    def plan(
-        self, config: GptOssConfig, *, target_name: str, dtype: np.dtype, max_shard_bytes: int | None
-    ) -> Mapping[str, int]:
-        """Path of each file (of a tree of arrays: of each array's folder) → bytes, from the config alone."""
-
-    @abc.abstractmethod
     def output(
         self, checkpoint: Checkpoint, *, target_name: str, dtype: np.dtype, max_shard_bytes: int | None
     ) -> Output:
@@ -51,7 +43,9 @@ class Format(abc.ABC):
         Args:
             checkpoint: Its experts packed or plain as `is_packed` says, its plain arrays of `dtype`.
             target_name: Name of the file or folder that is made.
-            dtype: bfloat16, float16 or float32.
+            dtype: What `check` let pass.
             max_shard_bytes: Most tensor bytes in a file, for formats of several files.
-        """
 
+        Raises:
+            ValueError: the limit is not positive, or the format has no such limit.
+        """

@@ -86,7 +86,7 @@ def safetensors_output(
     contents = {name: text.encode() for name, text in texts.items()}
     return Output(
         sizes={name: len(content) for name, content in contents.items()} | _sizes(shards),
-        pieces=[*whole_files(contents), *tensor_pieces(checkpoint, _headed(shards))],
+        pieces=lambda: [*whole_files(contents), *tensor_pieces(checkpoint, _headed(shards))],
     )
 
 

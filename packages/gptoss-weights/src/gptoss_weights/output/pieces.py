@@ -28,12 +28,12 @@ class Output:
     """What a format makes of a checkpoint.
 
     Attributes:
-        sizes: Path of each file, below the folder that is written, → its size in bytes.
-        pieces: What has to be written, in the order in which it should be; made anew when iterated.
+        sizes: Path of each file (of an array in a folder of its own: of that) → its size in bytes.
+        pieces: Lists what has to be written, in the order in which it should be.
     """
 
     sizes: Mapping[str, int]
-    pieces: Iterable[Piece]
+    pieces: Callable[[], Iterable[Piece]]
 
     @property
     def nbytes(self) -> int:
