@@ -177,7 +177,10 @@ def test_a_key_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
     [
         (b"\x05", "a: a key is no short string; expected str of at most 128 bytes; found int"),
         (b"\xc4\x01a", "a: a key is no short string; expected str of at most 128 bytes; found bin of 1 bytes"),
-        (packed_str("k" * 129), "a: a key is no short string; expected str of at most 128 bytes; found str of 129 bytes"),
+        (
+            packed_str("k" * 129),
+            "a: a key is no short string; expected str of at most 128 bytes; found str of 129 bytes",
+        ),
         (b"\xa1\xff", "a: a key is not UTF-8; found b'\\xff'"),
     ],
 )

@@ -189,18 +189,19 @@ def structure() -> dict[bytes, list[int]]:
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from([WHOLE, CUT]),
-    st.lists(
+    content=st.sampled_from([WHOLE, CUT]),
+    mutations=st.lists(
         st.tuples(
             st.floats(0, 1, exclude_max=True),
             st.integers(0, 6),
-            st.binary(max_size=6) | st.sampled_from([b"\xdf\xff\xff\xff\xff", b"\xc9\x7f\xff\xff\xff\x01", b"\xc1", b"\x80"]),
+            st.binary(max_size=6)
+            | st.sampled_from([b"\xdf\xff\xff\xff\xff", b"\xc9\x7f\xff\xff\xff\x01", b"\xc1", b"\x80"]),
         ),
         min_size=1,
         max_size=4,
     ),
 )
-@example(WHOLE, [(0.0, 1, b"\x80")])
+@example(content=WHOLE, mutations=[(0.0, 1, b"\x80")])
 def test_a_mutated_file_opens_and_reads_or_is_refused(
     content: bytes, mutations: list[tuple[float, int, bytes]], structure: dict[bytes, list[int]], tmp_path: Path
 ) -> None:
@@ -212,7 +213,7 @@ def test_a_mutated_file_opens_and_reads_or_is_refused(
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=200))
+@given(content=st.binary(max_size=200))
 def test_any_bytes_at_all_are_refused_in_one_sentence(content: bytes, tmp_path: Path) -> None:
     opens_or_is_refused(tmp_path, content)
 

@@ -75,9 +75,7 @@ def test_a_bundle_has_the_bytes_that_were_planned_and_that_flax_would_write(
 
 
 @pytest.mark.parametrize("limit", CHUNK_LIMITS)
-def test_the_plan_tells_every_file_and_its_size(
-    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plan_tells_every_file_and_its_size(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "MAX_CHUNK_BYTES", limit)
     path = tmp_path / "tiny.msgpack"
     checkpoint = random_checkpoint(tiny_config(), seed=5)
@@ -101,13 +99,13 @@ def test_a_bundle_of_flax_comes_back_in_its_own_bytes_but_for_the_order_of_keys(
     assert reopened.digest() == open_flax(original, config=None).digest()
 
 
-@pytest.mark.parametrize("format", ["openai", "hf"])
+@pytest.mark.parametrize("layout", ["openai", "hf"])
 def test_either_layout_comes_back_through_flax_with_the_same_values(
-    format: Literal["openai", "hf"], tmp_path: Path
+    layout: Literal["openai", "hf"], tmp_path: Path
 ) -> None:
-    source = open_checkpoint(write_tiny_checkpoint(tmp_path / "source", format=format, seed=9))
+    source = open_checkpoint(write_tiny_checkpoint(tmp_path / "source", format=layout, seed=9))
     write_flax(source, tmp_path / "bundle.msgpack")
-    save_checkpoint(Requantized(open_flax(tmp_path / "bundle.msgpack", config=None)), tmp_path / "back", format=format)
+    save_checkpoint(Requantized(open_flax(tmp_path / "bundle.msgpack", config=None)), tmp_path / "back", format=layout)
     back = open_checkpoint(tmp_path / "back")
     assert back.config == source.config
     for name, spec in source.specs.items():
@@ -133,7 +131,12 @@ GEOMETRIES = st.fixed_dictionaries(
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(GEOMETRIES, st.sampled_from([2**30, 1000, 333]), st.integers(1, 3000), st.sampled_from(["bfloat16", "float32"]))
+@given(
+    numbers=GEOMETRIES,
+    limit=st.sampled_from([2**30, 1000, 333]),
+    slice_bytes=st.integers(1, 3000),
+    dtype=st.sampled_from(["bfloat16", "float32"]),
+)
 def test_any_geometry_comes_back_with_the_same_values_whatever_the_slices(
     numbers: dict[str, Any],
     limit: int,
