@@ -188,6 +188,10 @@ def test_a_key_that_is_no_short_string_is_refused(tmp_path: Path, key: bytes, me
     assert refusal(tmp_path, packed_map({"a": map_head(1) + key + array()})) == message
 
 
+def test_what_cannot_be_printed_of_a_key_is_escaped_in_messages(tmp_path: Path) -> None:
+    assert refusal(tmp_path, packed_map({"norm\n\x1b[31m": b"\xc0"})).startswith("norm\\n\\x1b[31m: this is no array")
+
+
 def test_bytes_after_the_tree_are_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path, packed_map({"w": array()}) + b"\0\0") == "bytes follow the tree; found 2 bytes more"
 

@@ -11,7 +11,14 @@ from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.flax_msgpack.checkpoint import FlaxCheckpoint
 from gptoss_weights.formats.flax_msgpack.index import IndexedArray, index_arrays
-from gptoss_weights.formats.flax_msgpack.tree import LAYER_PREFIX, FlaxLeaf, TreePath, flax_config_path, flax_leaves
+from gptoss_weights.formats.flax_msgpack.tree import (
+    LAYER_PREFIX,
+    FlaxLeaf,
+    TreePath,
+    flax_config_path,
+    flax_leaves,
+    shown_path,
+)
 from gptoss_weights.formats.folder import side_files
 from gptoss_weights.formats.problems import gathered_problems
 
@@ -86,7 +93,7 @@ def _check_layers(file: Path, config: GptOssConfig, arrays: Mapping[TreePath, In
 def _mismatches(file: Path, leaves: Mapping[TreePath, FlaxLeaf], arrays: Mapping[TreePath, IndexedArray]) -> list[str]:
     problems = []
     for at, leaf in leaves.items():
-        name = "/".join(at)
+        name = shown_path(at)
         array = arrays.get(at)
         if array is None:
             problems.append(f"{file}: {name} is missing, expected {_list(leaf.shape)}")
@@ -97,7 +104,7 @@ def _mismatches(file: Path, leaves: Mapping[TreePath, FlaxLeaf], arrays: Mapping
         elif array.dtype not in _DTYPES:
             problems.append(f"{file}: {name} has the wrong dtype, expected bfloat16 or float32, found {array.dtype}")
     strangers = [at for at in arrays if at not in leaves]
-    return problems + [f"{file}: {'/'.join(at)} belongs to no layer of this geometry" for at in strangers]
+    return problems + [f"{file}: {shown_path(at)} belongs to no layer of this geometry" for at in strangers]
 
 
 def _list(shape: tuple[int, ...]) -> str:
