@@ -1,6 +1,6 @@
 """Runs GPT-OSS in JAX: Flax NNX modules over pure functions."""
 
-from gptoss_model.generate import bucket_length, decode_step, generate, prefill
+from gptoss_model.generation import bucket_length, decode_step, generate, prefill
 from gptoss_model.kv_cache import KVCache, init_cache
 from gptoss_model.loading import ExpertForm, abstract_model, load_model
 from gptoss_model.model import ForwardOutput, GptOss

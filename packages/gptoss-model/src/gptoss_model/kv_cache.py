@@ -18,6 +18,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from gptoss_weights import GptOssConfig
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 __all__ = ["KVCache", "KeyValues", "LayerCache", "full_positions", "init_cache", "ring_positions", "token_positions"]
@@ -117,7 +118,7 @@ class LayerCache:
         )
 
 
-def init_cache(config: GptOssConfig, batch: int, max_length: int, dtype: jnp.dtype) -> KVCache:
+def init_cache(config: GptOssConfig, batch: int, max_length: int, dtype: DTypeLike) -> KVCache:
     """An empty cache for `batch` sequences of at most `max_length` tokens, prompt and answer together.
 
     Raises:

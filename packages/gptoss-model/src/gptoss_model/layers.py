@@ -13,7 +13,7 @@ from gptoss_weights import RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
-from gptoss_model.parameters import ParameterScope, unpack_value
+from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
 
 __all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
@@ -126,7 +126,9 @@ class Experts(nnx.Module):
     def __call__(self, x: jax.Array, indices: jax.Array, weights: jax.Array, is_real: jax.Array) -> jax.Array:
         """The weighted sum of each token's experts, [B, T, D]; zeros for padding."""
         B, T, D = x.shape
-        strategy = MOE_STRATEGIES[choose_moe_strategy(self.moe, tokens=B * T).name]
+        is_packed = isinstance(self.gate_up_proj, PackedParam)
+        choice = choose_moe_strategy(self.moe, tokens=B * T, is_packed=is_packed)
+        strategy = MOE_STRATEGIES[choice.name]
         output = strategy(
             x.reshape(B * T, D),
             indices.reshape(B * T, -1),

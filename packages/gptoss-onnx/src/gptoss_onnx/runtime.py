@@ -56,7 +56,7 @@ class OnnxModel:
 
         Args:
             tokens: Integers [B, T].
-            mask: bool [B, T], True where a token is real; padding may stand on either side.
+            mask: bool [B, T], True where a token is real; padding may stand anywhere.
 
         Raises:
             RequestError: ids, mask or length do not fit.

@@ -93,7 +93,7 @@ def plan_weight_files(checkpoint: Checkpoint, output: Path) -> WeightFiles:
     """Decides for every tensor where it will stand, for a graph in the folder `output`.
 
     Raises:
-        CheckpointError: a file in place is a symbolic link, which ONNX readers do not follow.
+        CheckpointError: a file in place is a symbolic or hard link, which ONNX readers refuse.
     """
     output = output.resolve()
     stored: dict[str, StoredArray] = {}
@@ -112,9 +112,9 @@ def plan_weight_files(checkpoint: Checkpoint, output: Path) -> WeightFiles:
     for path in dict.fromkeys(tensor.path for tensor in stored.values()):
         absolute = Path.absolute(path.parent.resolve() / path.name)
         if absolute.is_relative_to(output):
-            if path.is_symlink():
+            if path.is_symlink() or path.stat().st_nlink > 1:
                 raise CheckpointError(
-                    "the weight file is a symbolic link, which ONNX readers do not follow",
+                    "the weight file is a link to another, which ONNX readers refuse",
                     where=path,
                     fix="Export into another folder; the weights are copied there.",
                 )

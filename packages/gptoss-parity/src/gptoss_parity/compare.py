@@ -27,9 +27,8 @@ class Comparison:
     """What came of comparing two traces.
 
     Attributes:
-        reference: Where the reference comes from.
-        candidate: Where the candidate comes from.
-        tokens: The prompt of both, int64 [T].
+        reference: What is right.
+        candidate: What is judged.
         tolerances: The limits that were applied.
         probes: Measures of every floating-point probe, in the order of the forward pass.
         routing: The experts that were chosen.
@@ -37,9 +36,8 @@ class Comparison:
         warnings: What does not decide the verdict but may explain it.
     """
 
-    reference: TraceMetadata
-    candidate: TraceMetadata
-    tokens: np.ndarray
+    reference: Trace
+    candidate: Trace
     tolerances: Tolerances
     probes: tuple[ProbeMeasures, ...]
     routing: Routing
@@ -52,6 +50,11 @@ class Comparison:
         return not self.failures
 
     @property
+    def tokens(self) -> np.ndarray:
+        """The prompt of both, int64 [T]."""
+        return self.reference.tokens
+
+    @property
     def first_failure(self) -> Failure | None:
         """The earliest failure of the forward pass."""
         return self.failures[0] if self.failures else None
@@ -59,16 +62,16 @@ class Comparison:
     @property
     def title(self) -> str:
         """Both sides in a few words."""
-        return f"{_side(self.candidate)} against {_side(self.reference)}"
+        return f"{_side(self.candidate.metadata)} against {_side(self.reference.metadata)}"
 
     @property
     def verdict(self) -> str:
         """The outcome in one sentence."""
         if not self.failures:
-            return f"{self.title}: parity holds at all {len(self.probes)} probes"
+            return f"parity holds at all {len(self.probes)} probes ({self.title})"
         first, others = self.failures[0], len(self.failures) - 1
-        more = f" ({others} more {'failure' if others == 1 else 'failures'} after it)" if others else ""
-        return f"{self.title}: parity fails first at {first.probe}: {first.sentence}{more}"
+        more = f"; {others} more {'failure' if others == 1 else 'failures'} after it" if others else ""
+        return f"parity fails first at {first.probe}: {first.sentence} ({self.title}{more})"
 
     def raise_if_failed(self) -> None:
         """Raises ParityError, with the first failure in words, unless parity holds."""
@@ -101,13 +104,12 @@ def compare(reference: Trace, candidate: Trace, tolerances: Tolerances | None = 
             expected, found, reach = _weights_by_expert(probe, reference, candidate, routing)
         else:
             reach = routing.reach_at(probe.layer, probe.kind, len(reference.tokens))
-        measures = measure_probe(probe, expected, found, reach, limits)
+        measures = measure_probe(probe, expected, found, reach, limits, depth=_depth(probe, reference))
         probes.append(measures)
         failures += measures.failures
     return Comparison(
-        reference=reference.metadata,
-        candidate=candidate.metadata,
-        tokens=reference.tokens,
+        reference=reference,
+        candidate=candidate,
         tolerances=limits,
         probes=tuple(probes),
         routing=routing,
@@ -149,6 +151,13 @@ def _refuse_other_shapes(reference: Trace, candidate: Trace) -> None:
 def _shared_probes(reference: Trace, candidate: Trace) -> list[ProbeName]:
     parsed = [parse_probe_name(name) for name in reference if name in candidate]
     return [probe for probe in parsed if probe is not None]
+
+
+def _depth(probe: ProbeName, trace: Trace) -> int:
+    """How many layers lie before a probe, its own included."""
+    if probe.layer is not None:
+        return probe.layer + 1
+    return 0 if probe.kind == "embedding" else max(trace.layers, default=-1) + 1
 
 
 def _missing(reference: Trace, candidate: Trace) -> Iterator[Failure]:

@@ -1,7 +1,6 @@
 """What is measured at one probe, and held against the limits."""
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from gptoss_parity.probe_names import ProbeName
 from gptoss_parity.routing import Reach
 from gptoss_parity.rows import RowErrors, row_errors
-from gptoss_parity.tolerances import Limit, Tolerances
+from gptoss_parity.tolerances import Tolerances
 
 __all__ = ["Failure", "ProbeMeasures", "TokenError", "align_router_weights", "measure_probe"]
 
@@ -47,7 +46,9 @@ class ProbeMeasures:
         max_abs: Largest absolute difference over all tokens; NaN if a value is not finite.
         max_abs_index: Where: token and place in its row.
         relative_l2: Over all tokens.
+        by_token: Of each token's own row, float64 [T].
         clean_relative_l2: Over the tokens that no flip reaches; None if there is none.
+        limit: What `clean_relative_l2` may be.
         reached_relative_l2: Over those that see a flipped token; None if there is none.
         flipped_relative_l2: Over those that went through other experts; None if there is none.
         worst_clean: The worst token that no flip reaches; None if there is none.
@@ -62,7 +63,9 @@ class ProbeMeasures:
     max_abs: float
     max_abs_index: tuple[int, int]
     relative_l2: float
+    by_token: np.ndarray
     clean_relative_l2: float | None
+    limit: float
     reached_relative_l2: float | None
     flipped_relative_l2: float | None
     worst_clean: TokenError | None
@@ -78,7 +81,13 @@ class ProbeMeasures:
 
 
 def measure_probe(
-    probe: ProbeName, reference: np.ndarray, candidate: np.ndarray, reach: np.ndarray, tolerances: Tolerances
+    probe: ProbeName,
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    reach: np.ndarray,
+    tolerances: Tolerances,
+    *,
+    depth: int,
 ) -> ProbeMeasures:
     """Compares one floating-point probe.
 
@@ -88,6 +97,7 @@ def measure_probe(
         candidate: [T, n].
         reach: The tokens' `Reach` at this probe, [T].
         tolerances: The limits.
+        depth: How many layers lie before the probe, its own included.
     """
     rows = row_errors(reference, candidate)
     by_reach = {kind: reach == kind for kind in Reach}
@@ -95,7 +105,7 @@ def measure_probe(
     worst = rows.worst_token(by_reach[Reach.CLEAN])
     token = int(np.argmax(rows.max_abs))  # argmax returns the first NaN if there is one
     if rows.is_finite.all():
-        failures = tuple(_limit_failures(probe, rows, by_reach, tolerances))
+        failures = tuple(_limit_failures(probe, rows, by_reach, tolerances, depth))
     else:
         failures = (_not_finite(probe, reference, candidate, rows),)
     is_logits = probe.name == _LOGITS
@@ -105,7 +115,9 @@ def measure_probe(
         max_abs=float(rows.max_abs[token]),
         max_abs_index=(token, int(rows.max_abs_at[token])),
         relative_l2=rows.relative_l2(),
+        by_token=rows.by_token(),
         clean_relative_l2=shares[Reach.CLEAN],
+        limit=(tolerances.router if probe.kind in _ROUTER_KINDS else tolerances.hidden).at(depth),
         reached_relative_l2=shares[Reach.REACHED],
         flipped_relative_l2=shares[Reach.FLIPPED],
         worst_clean=None if worst is None else TokenError(token=worst[0], relative_l2=worst[1]),
@@ -122,25 +134,26 @@ def align_router_weights(weights: np.ndarray, indices: np.ndarray) -> np.ndarray
 
 
 def _limit_failures(
-    probe: ProbeName, rows: RowErrors, by_reach: Mapping[Reach, np.ndarray], tolerances: Tolerances
+    probe: ProbeName, rows: RowErrors, by_reach: Mapping[Reach, np.ndarray], tolerances: Tolerances, depth: int
 ) -> Iterator[Failure]:
     clean, reached = by_reach[Reach.CLEAN], by_reach[Reach.REACHED]
     if probe.kind in _ROUTER_KINDS:
         if rows.largest(clean) > tolerances.margin.value:
-            yield from _past(probe, "relative L2", rows.relative_l2(clean), tolerances.router)
+            yield from _past(probe, "relative L2", rows.relative_l2(clean), tolerances.router.at(depth))
         return
     where = "" if clean.all() else " of the tokens that no flip reaches"
-    yield from _past(probe, f"relative L2{where}", rows.relative_l2(clean), tolerances.hidden)
+    yield from _past(probe, f"relative L2{where}", rows.relative_l2(clean), tolerances.hidden.at(depth))
     worst = rows.worst_token(clean)
     if worst is not None:
-        yield from _past(probe, f"relative L2 of token {worst[0]}", worst[1], tolerances.token)
-    yield from _past(probe, "relative L2 of the tokens that see a flip", rows.relative_l2(reached), tolerances.reached)
+        yield from _past(probe, f"relative L2 of token {worst[0]}", worst[1], tolerances.token.at(depth))
+    seeing = "relative L2 of the tokens that see a flip"
+    yield from _past(probe, seeing, rows.relative_l2(reached), tolerances.reached.at(depth))
 
 
-def _past(probe: ProbeName, measure: str, value: float, limit: Limit) -> Iterator[Failure]:
-    if not value <= limit.value:
-        sentence = f"{measure} is {value:.2e}, past {limit.value:.0e}"
-        yield Failure(probe=probe.name, measure=measure, sentence=sentence, value=value, limit=limit.value)
+def _past(probe: ProbeName, measure: str, value: float, limit: float) -> Iterator[Failure]:
+    if not value <= limit:
+        sentence = f"{measure} is {value:.2e}, past {limit:.2g}"
+        yield Failure(probe=probe.name, measure=measure, sentence=sentence, value=value, limit=limit)
 
 
 def _not_finite(probe: ProbeName, reference: np.ndarray, candidate: np.ndarray, rows: RowErrors) -> Failure:
@@ -161,8 +174,8 @@ def _argmax_agreement(reference: np.ndarray, candidate: np.ndarray) -> float:
 
 def _top_k_overlap(reference: np.ndarray, candidate: np.ndarray) -> float:
     k = min(TOP_K, reference.shape[-1])
-    shared = [
-        len(np.intersect1d(np.argpartition(-expected, k - 1)[:k], np.argpartition(-found, k - 1)[:k]))
+    shared: list[int] = [
+        len(set(np.argpartition(-expected, k - 1)[:k].tolist()) & set(np.argpartition(-found, k - 1)[:k].tolist()))
         for expected, found in zip(reference, candidate, strict=True)
     ]
-    return math.fsum(shared) / (k * len(shared))
+    return float(sum(shared) / (k * len(shared)))

@@ -38,9 +38,14 @@ class RowErrors:
         tokens = np.flatnonzero(selected)
         if not tokens.size:
             return None
-        ratios = [_ratio(float(self.squared_error[t]), float(self.squared_norm[t])) for t in tokens]
+        ratios = self.by_token()[tokens]
         worst = int(np.argmax(ratios))  # argmax returns the first NaN if there is one
-        return int(tokens[worst]), ratios[worst]
+        return int(tokens[worst]), float(ratios[worst])
+
+    def by_token(self) -> np.ndarray:
+        """Relative L2 of each token's own row, float64 [T]."""
+        rows = zip(self.squared_error.tolist(), self.squared_norm.tolist(), strict=True)
+        return np.array([_ratio(error, norm) for error, norm in rows])
 
     def largest(self, selected: np.ndarray | slice = slice(None)) -> float:
         """The largest absolute difference over the selected tokens; 0 if none."""

@@ -1,4 +1,4 @@
-"""Checkpoint: a lazy mapping from canonical names to tensors; opening and saving one.
+"""Checkpoint: a lazy mapping from canonical names to tensors, whatever stands behind it.
 
 Opening reads headers only and holds every name, shape and dtype against the schema. `read` touches
 only the bytes that it returns: whole tensors come as read-only views of a memory-mapped file. So

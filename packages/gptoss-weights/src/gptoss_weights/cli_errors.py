@@ -64,6 +64,10 @@ class _TerminatedError(BaseException):
     """SIGTERM, raised where the program stands, so that it can clean up behind itself."""
 
 
+class _ReaderLeftError(BaseException):
+    """Standard output is a pipe whose reader has had enough; click would make it exit code 1."""
+
+
 class ErrorMappingGroup(click.Group):
     """A group of commands whose errors are sentences and exit codes.
 
@@ -88,6 +92,13 @@ class ErrorMappingGroup(click.Group):
                 raise TypeError(f"{self._lazy_commands[cmd_name]} is no click command")
             return command
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise _ReaderLeftError from None
 
     def main(
         self,
@@ -119,9 +130,9 @@ class ErrorMappingGroup(click.Group):
         except _TerminatedError:
             click.echo("terminated", err=True)
             return ExitCode.TERMINATED
-        except BrokenPipeError:
+        except (_ReaderLeftError, BrokenPipeError):
             _silence_stdout()
-            return ExitCode.OK  # whoever reads has had enough
+            return ExitCode.OK
         except Exception as error:  # noqa: BLE001 - the last wall before the user
             return _report(error)
         # With standalone_mode=False, click returns the code of ctx.exit(code) as the result.

@@ -6,7 +6,7 @@ else its JSON said, so that either dialect comes back as it was read (`config_di
 
 import copy
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from gptoss_weights.config_dialects.numbers import (
 )
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.json_files import load_json_object
+from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
 from gptoss_weights.yarn import yarn_ramp
 
 __all__ = ["GPT_OSS_20B", "GPT_OSS_120B", "RMS_NORM_EPS", "SWIGLU_ALPHA", "GptOssConfig"]
 
-_MXFP4_BLOCK = 32  # gptoss_weights.mxfp4 stands above this module
+MAX_LAYERS = 4096  # a typing error must not make a schema of a billion names
+LARGEST_SIZE = 2**31 - 1  # of any other axis
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,11 +133,15 @@ class GptOssConfig:
 def _number_problem(name: str, value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"{name} must be a number, not {value!r}"
+    largest = MAX_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE
     if name in WHOLE_NUMBERS:
-        if value != value or value in (math.inf, -math.inf) or value != int(value):
+        if isinstance(value, float) and not value.is_integer():
             return f"{name} must be a whole number, not {value}"
-        return f"{name} must be at least 1, not {value}" if value < 1 else None
-    return None if 0 < value < math.inf else f"{name} must be a positive finite number, not {value}"
+        return None if 1 <= value <= largest else f"{name} must lie between 1 and {largest}, not {value:.6g}"
+    smallest = 1.0 if name == "rope_theta" else 0.0  # its logarithm divides
+    if smallest < value <= sys.float_info.max:
+        return None
+    return f"{name} must be a finite number above {smallest:g}, not {value}"
 
 
 def _normal_form(name: str, value: float) -> float:
@@ -158,9 +164,9 @@ def _contradictions(config: GptOssConfig) -> list[str]:
     if c.head_dim % 2:
         problems.append(f"head_dim = {c.head_dim} is odd, but the rotary embedding turns halves")
     problems += [
-        f"{name} = {getattr(c, name)} is no multiple of the MXFP4 block of {_MXFP4_BLOCK}"
+        f"{name} = {getattr(c, name)} is no multiple of the MXFP4 block of {MXFP4_BLOCK_SIZE}"
         for name in ("hidden_size", "intermediate_size")
-        if getattr(c, name) % _MXFP4_BLOCK
+        if getattr(c, name) % MXFP4_BLOCK_SIZE
     ]
     if c.rope_scaling_factor > 1:
         low, high = yarn_ramp(

@@ -79,7 +79,7 @@ class _RandomCheckpoint(Checkpoint):
             dice = np.frombuffer(self._generator(spec.name, chunk).bytes(2 * (end - begin)), "<u2")
             dice = dice[max(first - begin, 0) : last - begin]
             place = max(begin - first, 0)
-            np.take(table, dice, out=values[place : place + len(dice)])
+            np.take(table, dice, out=values[place : place + len(dice)], mode="clip")
         return values.reshape(stop - start, *spec.shape[1:])
 
     def _packed(self, spec: TensorSpec, start: int, stop: int) -> Mxfp4Tensor:
@@ -93,7 +93,7 @@ class _RandomCheckpoint(Checkpoint):
             generator = self._generator(spec.name, expert)
             blocks[row] = np.frombuffer(generator.bytes(blocks[row].size), np.uint8).reshape(blocks[row].shape)
             dice = np.frombuffer(generator.bytes(scales[row].size), np.uint8).reshape(scales[row].shape)
-            np.take(table, dice, out=scales[row])
+            np.take(table, dice, out=scales[row], mode="clip")
         blocks.setflags(write=False)
         scales.setflags(write=False)
         return Mxfp4Tensor(blocks, scales)

@@ -5,8 +5,8 @@ tensor at a time; a stored one is not even copied.
 """
 
 import os
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -39,16 +39,16 @@ def save_checkpoint(
         ValueError: no such format, or a tensor is not as the format stores it.
     """
     layout = layout_named(format)
-    target = Path(path)
+    target = Path(path).absolute() if Path(path).name == "" else Path(path)  # "." has no name to rename to
     _refuse_occupied(target)
     sizes = plan_file_sizes(checkpoint.config, layout, max_shard_bytes=max_shard_bytes)
     _check_space(target, sum(sizes.values()))
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    staging.mkdir()
     try:
         for name, source in checkpoint.side_files.items():
             shutil.copyfile(source, staging / name)
         write_safetensors_folder(checkpoint, layout, staging, max_shard_bytes=max_shard_bytes)
-        staging.chmod(0o777 & ~_umask())
         _sync_folder(staging)
         _move_into_place(staging, target)
     except BaseException:
@@ -89,9 +89,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,11 +1,12 @@
-"""The `gptoss-model` command."""
+"""The `gptoss-model` command: one module a subcommand, imported when it runs."""
 
 import click
+from gptoss_weights.cli_errors import ErrorMappingGroup
 
 __all__ = ["main"]
 
 
-@click.group()
+@click.group(cls=ErrorMappingGroup, lazy_commands={"generate": "gptoss_model.cli.generate:generate_command"})
 @click.version_option(package_name="gptoss-model")
 def main() -> None:
-    """Placeholder until the package's commands land."""
+    """Run GPT-OSS in JAX."""

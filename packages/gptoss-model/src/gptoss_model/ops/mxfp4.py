@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 __all__ = ["Mxfp4Array", "decode_mxfp4"]
@@ -47,13 +48,13 @@ class Mxfp4Array:
         """One entry along the first axis, still packed."""
         return Mxfp4Array(self.blocks[index], self.scales[index])
 
-    def decode(self, dtype: jnp.dtype) -> Float[Array, "... in"]:
+    def decode(self, dtype: DTypeLike) -> Float[Array, "... in"]:
         """The values; see `decode_mxfp4`."""
         return decode_mxfp4(self.blocks, self.scales, dtype=dtype)
 
 
 def decode_mxfp4(
-    blocks: UInt8[Array, "*leading G 16"], scales: UInt8[Array, "*leading G"], *, dtype: jnp.dtype
+    blocks: UInt8[Array, "*leading G 16"], scales: UInt8[Array, "*leading G"], *, dtype: DTypeLike
 ) -> Float[Array, "*leading in"]:
     """Unpacks MXFP4, bit-equal to the official code for the scale bytes 0 … 252.
 
@@ -83,7 +84,7 @@ def decode_mxfp4(
     return _from_bf16_bits(bits.reshape(*scales.shape[:-1], -1).astype(jnp.uint16), dtype)
 
 
-def _from_bf16_bits(bits: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def _from_bf16_bits(bits: jax.Array, dtype: DTypeLike) -> jax.Array:
     if dtype == jnp.bfloat16:
         return lax.bitcast_convert_type(bits, jnp.bfloat16)
     if dtype == jnp.float32:

@@ -1,6 +1,7 @@
 """Rotary position embedding: angles in f32, rotation of halves in the dtype of the activations."""
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 __all__ = ["apply_rope", "rope_cos_sin"]
@@ -8,11 +9,11 @@ __all__ = ["apply_rope", "rope_cos_sin"]
 
 def rope_cos_sin(
     positions: Int[Array, "B T"],
-    inverse_frequencies: Float[Array, " H/2"],
+    inverse_frequencies: Float[Array, " half"],
     *,
     concentration: float,
-    dtype: jnp.dtype,
-) -> tuple[Float[Array, "B T H/2"], Float[Array, "B T H/2"]]:
+    dtype: DTypeLike,
+) -> tuple[Float[Array, "B T half"], Float[Array, "B T half"]]:
     """Cosine and sine of position × frequency, times the YaRN concentration.
 
     The angle is a product of two f32 numbers, as in the official code; an exact angle would be
@@ -25,7 +26,7 @@ def rope_cos_sin(
 
 
 def apply_rope(
-    x: Float[Array, "B T heads H"], cos: Float[Array, "B T H/2"], sin: Float[Array, "B T H/2"]
+    x: Float[Array, "B T heads H"], cos: Float[Array, "B T half"], sin: Float[Array, "B T half"]
 ) -> Float[Array, "B T heads H"]:
     """Rotates each pair (a, b) to (a·cos − b·sin, b·cos + a·sin); a is in the first half of H, b in the second.
 

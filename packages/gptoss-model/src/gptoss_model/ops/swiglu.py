@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 __all__ = ["swiglu"]
 
 
-def swiglu(x: Float[Array, "*rows 2F"], *, alpha: float, limit: float) -> Float[Array, "*rows F"]:
+def swiglu(x: Float[Array, "*rows gate_up"], *, alpha: float, limit: float) -> Float[Array, "*rows F"]:
     """`gate·sigmoid(alpha·gate)·(up + 1)`; gate in the even entries, up in the odd ones.
 
     The gate is clamped from above only, `up` on both sides.

@@ -85,6 +85,10 @@ class GraphBuilder:
         finally:
             self.nodes = outer
 
+    def input(self, name: str, dtype: ir.DataType, *shape: int | str | None) -> ir.Value:
+        """A value that comes from outside: an input of the graph, or of the body that is being built."""
+        return ir.Value(name=self.unique_name(name), type=ir.TensorType(dtype), shape=ir.Shape(shape))
+
     def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
         """The value of a named tensor; the same value when it is asked for again."""
         name = tensor.name

@@ -33,9 +33,9 @@ def experts(
         turns = op.Squeeze(op.Shape(active), op.ints(0), name="turns")
         nothing = op.ConstantOfShape(op.Shape(x), value=ir.tensor(np.zeros(1, np.float32)), name="nothing")
 
-        turn = _body_input(op, "turn", ir.DataType.INT64, [])
-        going_on = _body_input(op, "going_on", ir.DataType.BOOL, [])
-        partial_sum = _body_input(op, "partial_sum", ir.DataType.FLOAT, ["rows", config.hidden_size])
+        turn = op.input("turn", ir.DataType.INT64)
+        going_on = op.input("going_on", ir.DataType.BOOL)
+        partial_sum = op.input("partial_sum", ir.DataType.FLOAT, "rows", config.hidden_size)
         with op.body() as nodes:
             expert = op.Gather(active, turn, axis=0, name="expert")
             slots = op.Squeeze(op.NonZero(op.Equal(choices, expert)), op.ints(0), name="slots")
@@ -77,7 +77,3 @@ def swiglu(op: GraphBuilder, gate_up: ir.Value, *, limit: float) -> ir.Value:
         up = op.Clip(op.slice(gate_up, 1, INT64_MAX, axis=1, step=2), op.scalar(-limit), op.scalar(limit), name="up")
         sigmoid = op.Sigmoid(op.Mul(gate, op.scalar(SWIGLU_ALPHA)))
         return op.Mul(op.Mul(gate, sigmoid), op.Add(up, op.scalar(1.0)))
-
-
-def _body_input(op: GraphBuilder, name: str, dtype: ir.DataType, shape: list[int | str]) -> ir.Value:
-    return ir.Value(name=op.unique_name(name), type=ir.TensorType(dtype), shape=ir.Shape(shape))

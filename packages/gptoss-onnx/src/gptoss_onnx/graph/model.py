@@ -49,9 +49,9 @@ def build_graph(
         if name in probes:
             reported[name] = value
 
-    token_ids = _input("input_ids", ir.DataType.INT64, "batch", "sequence")
-    mask = _input("attention_mask", ir.DataType.INT64, "batch", "total")
-    past = [_cache_input(config, layer) for layer in range(config.num_hidden_layers)]
+    token_ids = op.input("input_ids", ir.DataType.INT64, "batch", "sequence")
+    mask = op.input("attention_mask", ir.DataType.INT64, "batch", "total")
+    past = [_cache_input(op, config, layer) for layer in range(config.num_hidden_layers)]
 
     visibility = visible_keys(op, config, token_ids=token_ids, mask=mask, window_cache=past[0].key)
     rotation = rope_rotation(op, config, visibility.query_positions)
@@ -108,16 +108,12 @@ def _kind(config: GptOssConfig, layer: int) -> str:
     return "window" if config.is_sliding(layer) else "total"
 
 
-def _cache_input(config: GptOssConfig, layer: int) -> LayerCache:
+def _cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
     shape = ("batch", config.num_key_value_heads, f"past_{_kind(config, layer)}", config.head_dim)
     return LayerCache(
-        key=_input(f"past_key_values.{layer}.key", ir.DataType.FLOAT, *shape),
-        value=_input(f"past_key_values.{layer}.value", ir.DataType.FLOAT, *shape),
+        key=op.input(f"past_key_values.{layer}.key", ir.DataType.FLOAT, *shape),
+        value=op.input(f"past_key_values.{layer}.value", ir.DataType.FLOAT, *shape),
     )
-
-
-def _input(name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
-    return ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(shape))
 
 
 def _as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:

@@ -1,11 +1,18 @@
-"""The `gptoss-parity` command."""
+"""The `gptoss-parity` command; each subcommand is imported when it is asked for."""
 
 import click
+from gptoss_weights.cli_errors import ErrorMappingGroup
 
 __all__ = ["main"]
 
+_COMMANDS = {
+    "compare": "gptoss_parity.cli.compare:compare_command",
+    "demo": "gptoss_parity.cli.demo:demo_command",
+    "record": "gptoss_parity.cli.record:record_command",
+}
 
-@click.group()
+
+@click.group(cls=ErrorMappingGroup, lazy_commands=_COMMANDS)
 @click.version_option(package_name="gptoss-parity")
 def main() -> None:
-    """Placeholder until the package's commands land."""
+    """Measures one GPT-OSS implementation against another."""

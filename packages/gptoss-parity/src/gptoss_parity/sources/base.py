@@ -1,7 +1,7 @@
 """The one thing that every source does, and what all of them write into their traces."""
 
 import importlib.metadata
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -31,6 +31,10 @@ class Source(Protocol):
     def name(self) -> str:
         """What traces and reports call it."""
 
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """What it can compute in."""
+
     def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
         """Runs one forward pass over a prompt and returns every probe.
 
@@ -41,6 +45,7 @@ class Source(Protocol):
 
         Raises:
             CheckpointError: a token is outside the vocabulary, or there is none.
+            ValueError: the source does not compute in `dtype`.
         """
 
 
@@ -59,19 +64,19 @@ def check_tokens(checkpoint: Checkpoint, tokens: Sequence[int]) -> np.ndarray:
     Raises:
         CheckpointError: it is empty, or a token is outside the checkpoint's vocabulary.
     """
-    array = np.asarray(tokens, np.int64)
+    ids = [int(token) for token in tokens]
     vocabulary = checkpoint.config.vocab_size
-    if array.ndim != 1 or not array.size:
+    if not ids:
         raise CheckpointError("the prompt has no tokens", where="tokens", expected="one row of token ids")
-    outside = np.flatnonzero((array < 0) | (array >= vocabulary))
-    if outside.size:
-        raise CheckpointError(
-            "a token is outside the vocabulary",
-            where=f"tokens[{outside[0]}]",
-            expected=f"0 … {vocabulary - 1}",
-            found=int(array[outside[0]]),
-        )
-    return array
+    for place, token in enumerate(ids):
+        if not 0 <= token < vocabulary:
+            raise CheckpointError(
+                "a token is outside the vocabulary",
+                where=f"tokens[{place}]",
+                expected=f"0 … {vocabulary - 1}",
+                found=token,
+            )
+    return np.array(ids, np.int64)
 
 
 def metadata_of(
@@ -98,7 +103,7 @@ def wanted_probes(checkpoint: Checkpoint, tokens: np.ndarray) -> tuple[str, ...]
     return tuple(name for name in probe_specs(checkpoint.config, len(tokens)) if name != "tokens")
 
 
-def require_dtype(source: str, dtype: Dtype, supported: Collection[Dtype]) -> None:
+def require_dtype(source: Source, dtype: Dtype) -> None:
     """Raises ValueError when a source does not compute in `dtype`."""
-    if dtype not in supported:
-        raise ValueError(f"the source {source!r} computes in {', '.join(supported)}, not in {dtype}")
+    if dtype not in source.dtypes:
+        raise ValueError(f"the source {source.name!r} computes in {', '.join(source.dtypes)}, not in {dtype}")

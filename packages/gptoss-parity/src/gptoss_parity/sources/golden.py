@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gptoss_weights import Checkpoint, CheckpointError
 
-from gptoss_parity.sources.base import Dtype, check_tokens
+from gptoss_parity.sources.base import DTYPES, Dtype, check_tokens
 from gptoss_parity.trace import Trace, load_trace
 
 __all__ = ["GoldenSource"]
@@ -22,6 +22,11 @@ class GoldenSource:
     def name(self) -> str:
         """What traces and reports call it."""
         return "golden"
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """What it can compute in."""
+        return DTYPES
 
     def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
         """The stored trace, unchanged, its own metadata included; see `Source.record`.

@@ -8,7 +8,7 @@ import numpy as np
 from gptoss_model import generate, load_model
 from gptoss_weights import Checkpoint
 
-from gptoss_parity.sources.base import Dtype, check_tokens, metadata_of, wanted_probes
+from gptoss_parity.sources.base import DTYPES, Dtype, check_tokens, metadata_of, wanted_probes
 from gptoss_parity.trace import Trace
 
 __all__ = ["JaxSource"]
@@ -24,6 +24,11 @@ class JaxSource:
     def name(self) -> str:
         """What traces and reports call it."""
         return "jax"
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """What it can compute in."""
+        return DTYPES
 
     def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
         """One forward pass over a batch of one prompt; see `Source.record`."""

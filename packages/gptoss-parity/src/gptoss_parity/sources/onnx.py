@@ -14,8 +14,6 @@ from gptoss_parity.trace import Trace
 
 __all__ = ["OnnxSource"]
 
-SUPPORTED_DTYPES: tuple[Dtype, ...] = ("float32",)  # what gptoss-onnx computes in
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnnxSource:
@@ -31,9 +29,14 @@ class OnnxSource:
         """What traces and reports call it."""
         return "onnx"
 
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """What it can compute in."""
+        return ("float32",)
+
     def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
         """One run of the exported graph; see `Source.record`."""
-        require_dtype(self.name, dtype, SUPPORTED_DTYPES)
+        require_dtype(self, dtype)
         prompt = check_tokens(checkpoint, tokens)
         with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
             exported = export_onnx(checkpoint, Path(folder) / "model", probes=wanted_probes(checkpoint, prompt))
@@ -52,7 +55,7 @@ class OnnxSource:
         self, checkpoint: Checkpoint, tokens: Sequence[int], *, max_new_tokens: int, dtype: Dtype = "float32"
     ) -> list[int]:
         """The new ids of a greedy continuation, through an export without probes and its cache outputs."""
-        require_dtype(self.name, dtype, SUPPORTED_DTYPES)
+        require_dtype(self, dtype)
         prompt = check_tokens(checkpoint, tokens).tolist()
         with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
             model = OnnxModel.open(export_onnx(checkpoint, Path(folder) / "model"), threads=self.threads)

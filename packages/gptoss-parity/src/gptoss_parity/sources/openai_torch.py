@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from gptoss_weights import Checkpoint, GptOssConfig, Mxfp4Tensor, layer_probe
 
-from gptoss_parity.sources.base import Dtype, check_tokens, metadata_of
+from gptoss_parity.sources.base import DTYPES, Dtype, check_tokens, metadata_of
 from gptoss_parity.trace import Trace
 
 __all__ = ["OpenAITorchSource", "load_official_model"]
@@ -57,6 +57,11 @@ class OpenAITorchSource:
     def name(self) -> str:
         """What traces and reports call it."""
         return "openai-torch"
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """What it can compute in."""
+        return DTYPES
 
     def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
         """One official forward pass over T tokens with every probe; see `Source.record`."""

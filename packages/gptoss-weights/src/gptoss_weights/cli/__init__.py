@@ -14,9 +14,9 @@ __all__ = ["main"]
         "verify": "gptoss_weights.cli.verify:verify",
     },
 )
-@click.version_option(package_name="gptoss-weights")
+@click.version_option(package_name="gptoss-weights", prog_name="gptoss-weights")
 def main() -> None:
-    r"""Reads and writes GPT-OSS checkpoints, with neither JAX nor PyTorch.
+    """Reads and writes GPT-OSS checkpoints, with neither JAX nor PyTorch.
 
     CHECKPOINT is a folder in OpenAI's layout (original/) or Hugging Face's with MXFP4 experts.
 
@@ -27,4 +27,4 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or corrupt input, 5 missing dependency,
     6 not enough memory or disk, 7 network, 130 or 143 interrupted.
-    """
+    """  # noqa: D301 - the backslash is meant for click

@@ -20,14 +20,14 @@ __all__ = ["inspect"]
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @as_json
 def inspect(checkpoint: Path, config: Path | None, tensors: bool, as_json: bool) -> None:
-    r"""Says what CHECKPOINT holds; reads headers only.
+    """Says what CHECKPOINT holds; reads headers only.
 
     \b
     Examples:
       gptoss-weights inspect gpt-oss-20b
       gptoss-weights inspect gpt-oss-20b/original --tensors
       gptoss-weights inspect weights-without-config --config config.json --json
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights.opening import open_checkpoint
     from gptoss_weights.summary import summarize
 

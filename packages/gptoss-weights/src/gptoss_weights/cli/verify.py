@@ -21,7 +21,7 @@ _SHOWN_FINDINGS = 20
 @config_option
 @as_json
 def verify(checkpoint: Path, config: Path | None, as_json: bool) -> None:
-    r"""Checks that CHECKPOINT is whole and sane.
+    """Checks that CHECKPOINT is whole and sane.
 
     Holds names, shapes and dtypes against the config, then reads all weights: values must be finite,
     and no MXFP4 scale may overflow. Exit code 0 if it is sound, 3 if not.
@@ -30,7 +30,7 @@ def verify(checkpoint: Path, config: Path | None, as_json: bool) -> None:
     Examples:
       gptoss-weights verify gpt-oss-20b
       gptoss-weights verify gpt-oss-20b/original --json
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights.errors import CheckpointError
     from gptoss_weights.opening import open_checkpoint
     from gptoss_weights.verification import find_corruption

@@ -32,7 +32,7 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
     if layout is not None and not problems:
         problems += _mismatches(folder, layout.tensors(geometry), contents.tensors)
     if problems or layout is None:
-        raise gathered_problems(folder, problems)
+        raise gathered_problems(folder, problems, fix=_next_step(problems))
     return StoredCheckpoint(
         config=geometry,
         format=layout.name,
@@ -76,12 +76,18 @@ def _mismatches(folder: Path, expected: Iterable[RawTensor], found: Mapping[str,
                 f"{stored.path}: {raw.name} has the wrong {what}, expected {_form(raw)}, found {_form(stored)}"
             )
     problems += [
-        f"{stored.path}: {name} belongs to no layer of this geometry"
-        for name, stored in found.items()
-        if name not in names
+        f"{stored.path}: {name} is no tensor of this geometry" for name, stored in found.items() if name not in names
     ]
     return problems
 
 
 def _form(tensor: RawTensor | StoredArray) -> str:
     return f"{_DTYPE_NAMES[tensor.dtype]} [{', '.join(map(str, tensor.shape))}]"
+
+
+def _next_step(problems: list[str]) -> str:
+    if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
+        return "Is this the config of these weights?"
+    if any(" is missing, expected " in problem for problem in problems):
+        return "Is a shard missing, or is this the config of another model?"
+    return "Fetch what is missing or damaged again."

@@ -134,7 +134,7 @@ def test_all_that_does_not_fit_the_config_is_said_at_once(made: Make) -> None:
         "block_0/attn/sinks has the wrong shape, expected [10], found [11]; "
         "block_1/attn/qkv/kernel has the wrong shape, expected [96, 360], found [360, 96]; "
         "block_2/mlp/mlp1_bias has the wrong dtype, expected bfloat16 or float32, found float16; "
-        "block_3/mlp/extra belongs to no layer of this geometry. Is this the config of these weights?"
+        "block_3/mlp/extra is no tensor of this geometry. Is this the config of these weights?"
     )
 
 
@@ -144,12 +144,6 @@ def test_the_config_of_another_depth_is_refused_by_the_number_of_layers(made: Ma
         "tiny.msgpack: the tree has not as many layers as the config says; expected 4 (block_0, …); found 2. "
         "Is this the config of these weights?"
     )
-
-
-def test_a_config_of_absurdly_many_layers_costs_nothing(made: Make) -> None:
-    path = made(forms())
-    flax_config_path(path).write_text(json.dumps(tiny_config(num_hidden_layers=10**12).to_openai()))
-    assert "expected 1000000000000 (block_0, …); found 4" in refusal(path)
 
 
 WHOLE = (DATA / "whole.msgpack").read_bytes()

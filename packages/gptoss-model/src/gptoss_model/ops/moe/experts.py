@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.linear import linear
@@ -68,7 +69,7 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
     return products.sum(axis=1).astype(outputs.dtype)
 
 
-def _matrix(matrices: jax.Array | Mxfp4Array, expert: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def _matrix(matrices: jax.Array | Mxfp4Array, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
     if isinstance(matrices, Mxfp4Array):
         return matrices[expert].decode(dtype)
     return matrices[expert].astype(dtype)

@@ -24,7 +24,7 @@ from gptoss_weights.formats.impostors import LOOKED_AT_BYTES, refuse_impostors
 __all__ = ["IndexedArray", "index_arrays"]
 
 MAX_DEPTH = 10  # maps within maps; a chunk of a kernel lies 6 deep
-MAX_VALUES = 1 << 16  # the whole of gpt-oss-120b in float32 has about 2000
+MAX_VALUES = 1 << 17  # gpt-oss-120b in float32 has about 2000; the most layers that a config may have, 86 000
 MAX_KEY_BYTES = 128
 MAX_RANK = 32
 MAX_DTYPE_BYTES = 32

@@ -1,14 +1,17 @@
-"""Tables in the pages that are made from the code, so that neither can say what the other does not.
+"""Parts of the pages that are made from the code, so that neither can say what the other does not.
 
-An mkdocs hook: a line `<!-- table: NAME -->` becomes the table of that name.
+An mkdocs hook: a line `<!-- generated: NAME ARGUMENT -->` becomes what the function of that name returns.
 """
 
+import importlib
 import re
 from typing import Any
 
+import click
 from gptoss_parity.tolerances import BFLOAT16, FLOAT32
 from gptoss_weights.cli_errors import ExitCode
 
+HELP_COLUMNS = 96
 EXIT_CODE_MEANINGS = {
     ExitCode.OK: "all well",
     ExitCode.INTERNAL_ERROR: "an internal error: please report it",
@@ -25,7 +28,30 @@ EXIT_CODE_MEANINGS = {
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace every marker of a page."""
-    return re.sub(r"^<!-- table: (\S+) -->$", lambda marker: TABLES[marker[1]](), markdown, flags=re.MULTILINE)
+    return re.sub(r"^<!-- generated: (\S+)(?: (\S+))? -->$", fill, markdown, flags=re.MULTILINE)
+
+
+def fill(marker: re.Match[str]) -> str:
+    """What one marker stands for; a name that there is not is an error."""
+    name, *arguments = (word for word in marker.groups() if word)
+    return GENERATED[name](*arguments)
+
+
+def commands(package: str) -> str:
+    """The help of each command of a package, as the terminal shows it."""
+    group = importlib.import_module(f"{package.replace('-', '_')}.cli").main
+    context = click.Context(group, info_name=package)
+    parts = [shown_help(group, context)]
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        parts += [f"### `{package} {name}`", shown_help(command, click.Context(command, context, info_name=name))]
+    return "\n\n".join(parts)
+
+
+def shown_help(command: click.Command, context: click.Context) -> str:
+    """One command's help in a block of its own."""
+    context.terminal_width = HELP_COLUMNS
+    return f"```text\n{command.get_help(context)}\n```"
 
 
 def tolerances() -> str:
@@ -45,4 +71,4 @@ def exit_codes() -> str:
     )
 
 
-TABLES = {"exit-codes": exit_codes, "tolerances": tolerances}
+GENERATED = {"commands": commands, "exit-codes": exit_codes, "tolerances": tolerances}

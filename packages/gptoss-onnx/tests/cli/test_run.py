@@ -1,0 +1,79 @@
+import json
+
+import pytest
+from gptoss_onnx import OnnxModel, export_onnx
+from gptoss_weights.cli_errors import ExitCode
+from gptoss_weights.demo import DEMO_PROMPT, demo_checkpoint
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo checkpoint as ONNX; it has a tokenizer."""
+    return export_onnx(demo_checkpoint(), tmp_path_factory.mktemp("demo") / "onnx")
+
+
+def test_json_has_prompt_new_ids_text_and_timings(run_command, exported):
+    result = run_command("run", exported, "--tokens", "1,2,3", "--max-new-tokens", 4, "--json", "--threads", 1)
+    document = json.loads(result.stdout)
+    assert document["prompt_tokens"] == [1, 2, 3]
+    assert [document["tokens"]] == OnnxModel.open(exported).generate([[1, 2, 3]], max_new_tokens=4)
+    assert document["text"] is None
+    assert document["timings"].keys() == {"load_seconds", "generate_seconds", "tokens_per_second"}
+
+
+def test_without_a_tokenizer_the_new_ids_are_printed(run_command, exported):
+    result = run_command("run", exported, "--tokens", "1,2,3", "--max-new-tokens", 4)
+    [expected] = OnnxModel.open(exported).generate([[1, 2, 3]], max_new_tokens=4)
+    assert result.stdout == ",".join(map(str, expected)) + "\n"
+    assert "4 tokens in" in result.stderr
+
+
+def test_text_goes_in_and_comes_out(run_command, demo):
+    pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
+    from gptoss_weights.text import load_tokenizer
+
+    tokenizer = load_tokenizer(demo)
+    document = json.loads(run_command("run", demo, "--prompt", DEMO_PROMPT, "--max-new-tokens", 8, "--json").stdout)
+    assert document["prompt_tokens"] == tokenizer.encode(DEMO_PROMPT)
+    assert document["text"] == tokenizer.decode(document["tokens"]) != ""
+
+
+def test_generation_stops_at_the_models_ids_unless_they_are_ignored(run_command, exported, copied, monkeypatch):
+    free = OnnxModel.open(copied).generate([[1, 2, 3]], max_new_tokens=6)[0]
+    stop = free[2]
+    import onnx
+
+    model = onnx.load_model(copied / "model.onnx", load_external_data=False)
+    for entry in model.metadata_props:
+        if entry.key == "gptoss.eos_token_ids":
+            entry.value = json.dumps([stop])
+    onnx.save_model(model, copied / "model.onnx")
+    options = ["--tokens", "1,2,3", "--max-new-tokens", 6, "--json"]
+    assert json.loads(run_command("run", copied, *options).stdout)["tokens"] == free[: free.index(stop) + 1]
+    assert json.loads(run_command("run", copied, *options, "--ignore-eos").stdout)["tokens"] == free
+
+
+@pytest.mark.parametrize("arguments", [[], ["--prompt", "a", "--tokens", "1"], ["--tokens", "1,a"], ["--tokens", ""]])
+def test_either_text_or_ids_are_a_must(run_command, arguments, exported):
+    assert run_command("run", exported, *arguments).exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tokens", "1,99999"], "not in the vocabulary"),
+        (["--tokens", "1", "--max-new-tokens", "200000"], "longer than the model has positions"),
+        (["--prompt", "a"], "there is no tokenizer.json"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_its_code(run_command, arguments, message, exported):
+    result = run_command("run", exported, *arguments)
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_a_model_is_bad_input(run_command, tmp_path):
+    result = run_command("run", tmp_path, "--tokens", "1")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "there is no model.onnx" in result.stderr

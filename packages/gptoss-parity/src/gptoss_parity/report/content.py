@@ -1,0 +1,61 @@
+"""What a report is about: comparisons, perhaps a continuation, and one verdict over all of it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from gptoss_parity.compare import Comparison
+
+__all__ = ["Continuation", "Report"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """How several sources greedily continued one prompt; they must agree token for token.
+
+    `tokens` are the new ids of each source, `texts` the same as text.
+    """
+
+    prompt: str
+    tokens: Mapping[str, Sequence[int]]
+    texts: Mapping[str, str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all sources say the same."""
+        first, *others = (list(ids) for ids in self.tokens.values())
+        return all(ids == first for ids in others)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """One or more comparisons under one verdict.
+
+    Attributes:
+        title: What was compared, for the head of the page.
+        comparisons: At least one.
+        continuation: What the sources generated, if they did.
+        command: The command line that makes this report again.
+    """
+
+    title: str
+    comparisons: Sequence[Comparison]
+    continuation: Continuation | None = None
+    command: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed and every continuation agrees."""
+        return all(c.passed for c in self.comparisons) and (self.continuation is None or self.continuation.agrees)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        failed = [comparison for comparison in self.comparisons if not comparison.passed]
+        if failed:
+            return failed[0].verdict
+        if self.continuation is not None and not self.continuation.agrees:
+            return f"the continuations of {' and '.join(self.continuation.tokens)} differ"
+        if len(self.comparisons) == 1:
+            return self.comparisons[0].verdict
+        same_words = "" if self.continuation is None else ", and all continue the prompt alike"
+        return f"parity holds in all {len(self.comparisons)} comparisons{same_words}"

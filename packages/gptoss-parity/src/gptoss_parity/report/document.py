@@ -1,0 +1,140 @@
+"""The report as JSON: everything that was measured, for programs; the package's README holds the schema.
+
+A number that does not exist or is not finite is null, for JSON knows neither.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gptoss_parity.compare import Comparison
+from gptoss_parity.measures import Failure, ProbeMeasures
+from gptoss_parity.report.content import Continuation, Report
+from gptoss_parity.routing import Flip, FlipKind, LayerRouting, Reach
+from gptoss_parity.tolerances import Tolerances
+from gptoss_parity.trace import Trace
+
+__all__ = ["SCHEMA", "report_document"]
+
+SCHEMA = "gptoss-parity-report/1"
+
+
+def report_document(report: Report) -> dict[str, Any]:
+    """A report as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "title": report.title,
+        "passed": report.passed,
+        "verdict": report.verdict,
+        "command": report.command,
+        "comparisons": [_comparison(comparison) for comparison in report.comparisons],
+        "continuation": None if report.continuation is None else _continuation(report.continuation),
+    }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "title": comparison.title,
+        "passed": comparison.passed,
+        "verdict": comparison.verdict,
+        "reference": _provenance(comparison.reference),
+        "candidate": _provenance(comparison.candidate),
+        "tokens": comparison.tokens.tolist(),
+        "tolerances": _tolerances(comparison.tolerances),
+        "failures": [_failure(failure) for failure in comparison.failures],
+        "warnings": list(comparison.warnings),
+        "probes": [_probe(probe) for probe in comparison.probes],
+        "routing": [_layer(layer) for layer in comparison.routing.layers],
+    }
+
+
+def _provenance(trace: Trace) -> dict[str, Any]:
+    metadata = trace.metadata
+    return {
+        "source": metadata.source,
+        "dtype": metadata.dtype,
+        "checkpoint_digest": metadata.checkpoint_digest,
+        "config": None if metadata.config is None else metadata.config.to_openai(),
+        "versions": dict(metadata.versions),
+        "options": dict(metadata.options),
+        "command": metadata.command,
+    }
+
+
+def _tolerances(tolerances: Tolerances) -> dict[str, Any]:
+    limits = {
+        name: {"value": limit.value, "grows_beyond_layers": limit.grows_beyond, "reason": limit.reason}
+        for name, limit in tolerances.limits().items()
+    }
+    return {"dtype": tolerances.dtype, "limits": limits}
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "probe": failure.probe,
+        "measure": failure.measure,
+        "sentence": failure.sentence,
+        "value": _finite(failure.value),
+        "limit": _finite(failure.limit),
+    }
+
+
+def _probe(probe: ProbeMeasures) -> dict[str, Any]:
+    worst = probe.worst_clean
+    return {
+        "name": probe.name,
+        "shape": list(probe.shape),
+        "passed": probe.passed,
+        "max_abs": _finite(probe.max_abs),
+        "max_abs_index": list(probe.max_abs_index),
+        "relative_l2": _finite(probe.relative_l2),
+        "clean_relative_l2": _finite(probe.clean_relative_l2),
+        "limit": probe.limit,
+        "reached_relative_l2": _finite(probe.reached_relative_l2),
+        "flipped_relative_l2": _finite(probe.flipped_relative_l2),
+        "worst_clean_token": None
+        if worst is None
+        else {"token": worst.token, "relative_l2": _finite(worst.relative_l2)},
+        "tokens": {kind.name.lower(): probe.tokens_by_reach[kind] for kind in Reach},
+        "argmax_agreement": probe.argmax_agreement,
+        "top_k_overlap": probe.top_k_overlap,
+    }
+
+
+def _layer(layer: LayerRouting) -> dict[str, Any]:
+    return {
+        "layer": layer.layer,
+        "agreement": float(np.mean(layer.same_experts)),
+        "order_agreement": float(np.mean(layer.same_order)),
+        "smallest_margin": _finite(float(layer.margin.min())),
+        "flips_by_kind": {kind.value: sum(flip.kind is kind for flip in layer.flips) for kind in FlipKind},
+        "flips": [_flip(flip) for flip in layer.flips],
+    }
+
+
+def _flip(flip: Flip) -> dict[str, Any]:
+    return {
+        "token": flip.token,
+        "reference": list(flip.reference),
+        "candidate": list(flip.candidate),
+        "is_order_only": flip.is_order_only,
+        "gap": _finite(flip.gap),
+        "limit": flip.limit,
+        "kind": flip.kind.value,
+    }
+
+
+def _continuation(continuation: Continuation) -> dict[str, Any]:
+    tokens: Mapping[str, Sequence[int]] = continuation.tokens
+    return {
+        "prompt": continuation.prompt,
+        "agrees": continuation.agrees,
+        "tokens": {source: list(ids) for source, ids in tokens.items()},
+        "texts": dict(continuation.texts),
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,41 @@
+import subprocess
+import sys
+
+import pytest
+from gptoss_parity import SOURCES, make_source
+from gptoss_weights import MissingDependencyError
+
+
+def test_unknown_source_is_named_with_the_known():
+    with pytest.raises(ValueError, match="no source is called 'tf'; there are torch, jax, onnx"):
+        make_source("tf")
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("torch", "gpt_oss"), ("torch", "torch"), ("jax", "gptoss_model"), ("onnx", "gptoss_onnx")]
+)
+def test_missing_extra_is_named_with_the_command_that_installs_it(name, module, monkeypatch):
+    for loaded in list(sys.modules):
+        if loaded.startswith((f"{module}.", "gptoss_parity.sources.")) and not loaded.endswith((".base", ".golden")):
+            monkeypatch.delitem(sys.modules, loaded)
+    monkeypatch.setitem(sys.modules, module, None)  # importing it raises ModuleNotFoundError
+    with pytest.raises(MissingDependencyError) as caught:
+        make_source(name)
+    assert f"pip install 'gptoss-parity[{name}]'" in str(caught.value)
+
+
+def test_core_imports_no_framework():
+    """Neither the package nor its command line loads what only a source needs."""
+    program = (
+        "import sys, gptoss_parity, gptoss_parity.report, gptoss_parity.cli, gptoss_parity.cli.compare\n"
+        "import gptoss_parity.cli.record\n"
+        "print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    for framework in ("torch", "gpt_oss", "jax", "flax", "onnx", "onnxruntime", "gptoss_model", "gptoss_onnx"):
+        assert repr(framework) not in loaded
+    assert "'matplotlib'" not in loaded
+
+
+def test_sources_are_those_of_the_command_line():
+    assert SOURCES == ("torch", "jax", "onnx")

@@ -1,0 +1,32 @@
+"""The ONNX source against the goldens of the official code."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from gptoss_parity import compare, make_source
+
+
+def test_onnx_agrees_with_the_official_code_and_cleans_up(demo, golden, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    comparison = compare(golden, make_source("onnx", threads=1).record(demo, golden.tokens))
+    assert comparison.passed, comparison.verdict
+    assert not comparison.warnings
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_metadata_say_what_ran(demo, golden):
+    metadata = make_source("onnx", threads=1).record(demo, golden.tokens[:3]).metadata
+    assert (metadata.source, metadata.dtype, metadata.options) == ("onnx", "float32", {"threads": "1"})
+    assert {"onnxruntime", "gptoss-onnx"} <= set(metadata.versions)
+
+
+def test_bfloat16_is_refused(demo):
+    with pytest.raises(ValueError, match="the source 'onnx' computes in float32, not in bfloat16"):
+        make_source("onnx").record(demo, [1], dtype="bfloat16")
+
+
+def test_continuation_equals_that_of_jax(demo, golden):
+    continuations = [make_source(name).generate(demo, golden.tokens, max_new_tokens=4) for name in ("onnx", "jax")]
+    assert continuations[0] == continuations[1]
+    assert len(continuations[0]) == 4
