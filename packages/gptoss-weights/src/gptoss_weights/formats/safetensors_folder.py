@@ -40,7 +40,7 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
         problems += untransposed_experts(folder, layout, geometry, contents.tensors)
         problems = problems or _mismatches(folder, layout, geometry, contents.tensors)
     if problems or layout is None:
-        raise gathered_problems(folder, problems)
+        raise gathered_problems(folder, problems, fix=_next_step(problems))
     raw_tensors = layout.tensors(geometry)
     checkpoint = StoredCheckpoint(
         config=geometry,
@@ -92,3 +92,13 @@ def _mismatches(folder: Path, layout: Layout, config: GptOssConfig, found: Mappi
 
 def _form(tensor: RawTensor | StoredArray) -> str:
     return f"{_DTYPE_NAMES[tensor.dtype]} [{', '.join(map(str, tensor.shape))}]"
+
+
+def _next_step(problems: list[str]) -> str:
+    if any(" are not transposed, " in problem for problem in problems):
+        return "Save the checkpoint again with transformers, or convert it again from the packed one."
+    if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
+        return "Is this the config of these weights?"
+    if any(" is missing, expected " in problem for problem in problems):
+        return "Is a shard missing, or is this the config of another model?"
+    return "Fetch what is missing or damaged again."

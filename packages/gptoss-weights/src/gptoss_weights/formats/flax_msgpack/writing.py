@@ -50,7 +50,7 @@ def write_flax(checkpoint: Checkpoint, target: Path, *, dtype: FlaxDtype = "bflo
     Args:
         checkpoint: What to write; packed experts are decoded, arrays are cast.
         target: The `.msgpack` file.
-        dtype: Of every leaf.
+        dtype: Of every leaf; what is float32 in the checkpoint is rounded to bfloat16.
 
     Raises:
         FileExistsError: one of the two is there already.
