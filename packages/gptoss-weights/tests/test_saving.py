@@ -1,7 +1,6 @@
 """Saving writes exactly the published layouts, all of it or nothing."""
 
 import filecmp
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -204,7 +203,10 @@ def test_target_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
 
 def test_unknown_format_and_limit_are_refused(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(tiny_config(), seed=0)
-    with pytest.raises(ValueError, match="no format is called 'gguf'; there are openai, hf, hf-bf16, flax, orbax-scanned, orbax-unscanned"):
+    with pytest.raises(
+        ValueError,
+        match="no format is called 'gguf'; there are openai, hf, hf-bf16, flax, orbax-scanned, orbax-unscanned",
+    ):
         save_checkpoint(checkpoint, tmp_path / "out", format="gguf")
     with pytest.raises(ValueError, match="max_shard_bytes must be positive, not 0"):
         save_checkpoint(checkpoint, tmp_path / "out", format="hf", max_shard_bytes=0)

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,6 +18,7 @@ from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.fingerprints import identity_of_files
 from gptoss_weights.formats.base import Format
+from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.format import OrbaxFormat
 from gptoss_weights.formats.orbax.location import is_url
 from gptoss_weights.formats.registry import format_named
@@ -29,9 +29,7 @@ from gptoss_weights.output.target import OutputTarget
 from gptoss_weights.views import cast, dequantized
 from gptoss_weights.views.casting import float_dtype
 
-__all__ = ["FormatName", "plan_output", "save_checkpoint"]
-
-type FormatName = Literal["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
+__all__ = ["plan_output", "save_checkpoint"]
 
 _JOB_VERSION = "1"  # of the bytes that a job ends in: to be raised when a writer changes them
 

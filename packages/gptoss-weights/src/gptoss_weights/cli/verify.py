@@ -20,7 +20,7 @@ _SHOWN_FINDINGS = 20
 @checkpoint_argument
 @config_option
 @as_json
-def verify(checkpoint: Path, config: Path | None, as_json: bool) -> None:
+def verify(checkpoint: Path | str, config: Path | None, as_json: bool) -> None:
     """Checks that CHECKPOINT is whole and sane.
 
     Holds names, shapes and dtypes against the config, then reads all weights: values must be finite,
@@ -54,7 +54,7 @@ def verify(checkpoint: Path, config: Path | None, as_json: bool) -> None:
         click.echo(f"{checkpoint}: sound ({opened.format}, {len(opened)} tensors)")
 
 
-def _print_json(checkpoint: Path, tensors: int, problems: list[str]) -> None:
+def _print_json(checkpoint: Path | str, tensors: int, problems: list[str]) -> None:
     click.echo(
         json.dumps(
             {"checkpoint": str(checkpoint), "ok": not problems, "tensors_read": tensors, "problems": problems}, indent=2

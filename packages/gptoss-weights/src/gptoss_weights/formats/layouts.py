@@ -26,7 +26,6 @@ class SmallFiles(Protocol):
         """The files' texts by name."""
 
 
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
     """One layout of safetensors files.

@@ -50,7 +50,6 @@ class Part:
             case _:
                 return self.spec.shape
 
-
     @property
     def size(self) -> int:
         """Number of elements on disk."""

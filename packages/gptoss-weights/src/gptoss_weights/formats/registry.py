@@ -7,9 +7,10 @@ from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.base import Format
 from gptoss_weights.formats.layouts import HUGGINGFACE, HUGGINGFACE_PLAIN, OPENAI, Layout
+from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.location import is_orbax
 
-__all__ = ["FORMAT_NAMES", "format_named", "open_format"]
+__all__ = ["format_named", "open_format"]
 
 
 def _safetensors(layout: Layout) -> Format:
@@ -30,7 +31,7 @@ def _orbax(*, is_scanned: bool) -> Format:
     return OrbaxFormat(is_scanned=is_scanned)
 
 
-_FORMATS: Mapping[str, Callable[[], Format]] = {
+_FORMATS: Mapping[FormatName, Callable[[], Format]] = {
     "openai": lambda: _safetensors(OPENAI),
     "hf": lambda: _safetensors(HUGGINGFACE),
     "hf-bf16": lambda: _safetensors(HUGGINGFACE_PLAIN),
@@ -38,10 +39,9 @@ _FORMATS: Mapping[str, Callable[[], Format]] = {
     "orbax-scanned": lambda: _orbax(is_scanned=True),
     "orbax-unscanned": lambda: _orbax(is_scanned=False),
 }
-FORMAT_NAMES = tuple(_FORMATS)
 
 
-def format_named(name: str) -> Format:
+def format_named(name: FormatName) -> Format:
     """The format that `save_checkpoint(format=name)` writes.
 
     Raises:

@@ -1,5 +1,7 @@
 """The formats that are folders of safetensors files: one for each layout."""
 
+from typing import override
+
 import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint
@@ -19,12 +21,14 @@ class SafetensorsFormat(Format):
         self.name, self.is_packed = layout.name, layout.is_packed
         self._layout = layout
 
+    @override
     def check(self, config: GptOssConfig, dtype: np.dtype) -> None:
         """Refuses a dtype that the layout does not know."""
         if dtype not in self._layout.array_dtypes:
             known = ", ".join(known.name for known in self._layout.array_dtypes)
             raise ValueError(f"{self.name} holds plain arrays in {known}, not {dtype.name}")
 
+    @override
     def output(
         self, checkpoint: Checkpoint, *, target_name: str, dtype: np.dtype, max_shard_bytes: int | None
     ) -> Output:

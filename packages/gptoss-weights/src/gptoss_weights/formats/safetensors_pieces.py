@@ -72,9 +72,7 @@ def _write_header(name: str, file: HeadedFile, files: OutputFiles) -> None:
     files.write(name, 0, file.header)
 
 
-def _part_pieces(
-    checkpoint: Checkpoint, places: Mapping[tuple[str, Half], _Place], part: Part
-) -> Iterator[Piece]:
+def _part_pieces(checkpoint: Checkpoint, places: Mapping[tuple[str, Half], _Place], part: Part) -> Iterator[Piece]:
     name, half = part.spec.name, part.half
     place = places[name, half]
     stored = None if part.is_transposed else _stored_half(checkpoint, name, half)

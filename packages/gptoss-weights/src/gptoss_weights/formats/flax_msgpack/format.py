@@ -1,5 +1,7 @@
 """The format `flax`: one `.msgpack` file, with its config beside it."""
 
+from typing import override
+
 import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint
@@ -18,10 +20,12 @@ class FlaxFormat(Format):
     is_packed = False
     suffix = ".msgpack"
 
+    @override
     def check(self, config: GptOssConfig, dtype: np.dtype) -> None:
         """Refuses a dtype that the tree cannot have."""
         check_flax_dtype(dtype.name)
 
+    @override
     def output(
         self, checkpoint: Checkpoint, *, target_name: str, dtype: np.dtype, max_shard_bytes: int | None
     ) -> Output:

@@ -17,8 +17,8 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.formats.flax_msgpack.encoding import Form, Payload, encode_tree
-from gptoss_weights.formats.transposing import transpose_into
 from gptoss_weights.formats.flax_msgpack.tree import FlaxLeaf, TreePath, flax_config_path, flax_leaves
+from gptoss_weights.formats.transposing import transpose_into
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, Piece, whole_files

@@ -1,5 +1,7 @@
 """The formats `orbax-scanned` and `orbax-unscanned`: MaxText's trees in a folder."""
 
+from typing import override
+
 import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint
@@ -21,6 +23,7 @@ class OrbaxFormat(Format):
         self.name = "orbax-scanned" if is_scanned else "orbax-unscanned"
         self.is_scanned = is_scanned
 
+    @override
     def check(self, config: GptOssConfig, dtype: np.dtype) -> None:
         """Refuses other dtypes than MaxText's, and an odd number of layers to scan."""
         if dtype not in LEAF_DTYPES:
@@ -28,6 +31,7 @@ class OrbaxFormat(Format):
             raise ValueError(f"{self.name} holds arrays in {known}, not {dtype.name}")
         orbax_leaves(config, is_scanned=self.is_scanned)
 
+    @override
     def output(
         self, checkpoint: Checkpoint, *, target_name: str, dtype: np.dtype, max_shard_bytes: int | None
     ) -> Output:
