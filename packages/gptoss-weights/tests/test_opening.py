@@ -206,22 +206,6 @@ def test_tensor_in_two_files_is_told(openai_folder: Path) -> None:
     assert "stands in copy.safetensors as well" in message
 
 
-def test_plain_experts_get_a_clear_sentence(hf_folder: Path, edit_header: EditHeader) -> None:
-    (hf_folder / "model.safetensors.index.json").unlink()
-    for shard in hf_folder.glob("*.safetensors"):
-        edit_header(
-            shard,
-            lambda header: [
-                header.update({name.removesuffix("_blocks"): header.pop(name)})
-                for name in list(header)
-                if name.endswith("_blocks")
-            ],
-        )
-    message = opening_error(hf_folder)
-    assert "the experts are plain matrices, not MXFP4" in message
-    assert "This version reads only checkpoints whose experts are packed" in message
-
-
 def test_foreign_tensor_names_are_refused(tmp_path: Path, write_safetensors: Callable[..., Path]) -> None:
     header = {"transformer.wte": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}
     write_safetensors(tmp_path / "model.safetensors", header, b"1")

@@ -36,7 +36,7 @@ def _byte_size(_context: click.Context, _parameter: click.Parameter, value: str 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", value.strip())
     if match is None or match[2].upper() not in _UNITS:
         raise click.BadParameter(f"{value!r} is no size such as 5GB, 500MB or 4GiB")
-    size = round(float(match[1]) * _UNITS[match[2].upper()])
+    size = int(float(match[1]) * _UNITS[match[2].upper()])
     if size < 1:
         raise click.BadParameter(f"{value!r} is less than a byte")
     return size
