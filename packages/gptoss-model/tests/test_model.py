@@ -108,6 +108,12 @@ def test_packed_and_decoded_experts_give_the_same_bits(tiny, dtype):
         assert packed[name].tobytes() == decoded[name].tobytes(), name
 
 
+def test_bf16_logits_do_not_depend_on_the_probes_that_are_returned(tiny):
+    model, tokens = load_model(tiny, dtype=jnp.bfloat16), np.arange(40)[None]
+    bare, probed = model(tokens), model(tokens, probes=probe_specs(tiny.config, 1))
+    np.testing.assert_array_equal(np.asarray(bare.logits, np.float32), np.asarray(probed.logits, np.float32))
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_no_real_token_and_is_never_nan(tiny, side, relative_error):
     model = load_model(tiny, dtype=jnp.float32)

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from gptoss_weights import random_checkpoint, write_manifest
-from gptoss_weights.formats.flax_msgpack import write_flax
-from gptoss_weights.formats.orbax import write_orbax
+from gptoss_weights import random_checkpoint, save_checkpoint, write_manifest
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
 type WriteSafetensors = Callable[..., Path]
@@ -59,7 +57,6 @@ type Format = Literal["openai", "hf"]
 
 
 type MakeArtefact = Callable[[str], Path]
-ARTEFACTS = ("openai", "hf", "flax", "orbax-scanned", "orbax-unscanned")
 
 
 @pytest.fixture(scope="session")
@@ -70,16 +67,13 @@ def pristine_artefacts(tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     @functools.cache
     def make(kind: str) -> Path:
         folder = root / kind
-        if kind in ("openai", "hf"):
-            write_tiny_checkpoint(folder, format=kind, max_shard_bytes=200_000, num_hidden_layers=2)
-        else:
+        if kind.startswith("orbax"):
+            pytest.importorskip("tensorstore", reason="needs the extra orbax")
+        checkpoint = random_checkpoint(tiny_config(num_hidden_layers=2), seed=0)
+        if kind == "flax":
             folder.mkdir()
-            checkpoint = random_checkpoint(tiny_config(num_hidden_layers=2), seed=0)
-            if kind == "flax":
-                write_flax(checkpoint, folder / "bundle.msgpack")
-            else:
-                pytest.importorskip("tensorstore", reason="needs the extra orbax")
-                write_orbax(checkpoint, folder, is_scanned=kind == "orbax-scanned")
+        max_shard_bytes = {"openai": 200_000, "hf": 200_000, "hf-bf16": 600_000}.get(kind)
+        save_checkpoint(checkpoint, path_to_open(folder), format=kind, max_shard_bytes=max_shard_bytes)  # type: ignore[arg-type]
         (folder / "tokenizer.json").write_text('{"model": {"type": "BPE", "vocab": {}}}')
         (folder / "LICENSE").write_text("Apache License 2.0")
         write_manifest(path_to_open(folder))

@@ -23,7 +23,7 @@ from gptoss_weights.views import cast, dequantized, trimmed
 
 EXPERTS = "model.layers.1.mlp.experts.gate_up_proj"
 BIAS = "model.layers.1.self_attn.k_proj.bias"
-KINDS = ["openai", "hf", "flax", "orbax-scanned", "orbax-unscanned"]
+KINDS = ["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
 
 
 class Changed(Checkpoint):

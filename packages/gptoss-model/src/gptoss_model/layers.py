@@ -176,8 +176,8 @@ class DecoderLayer(nnx.Module):
     ) -> tuple[jax.Array, C]:
         """The residual stream after the layer, and the layer's cache with the new tokens."""
         attended, cache = self.self_attn(self.input_layernorm(x), rotary, positions, cache)
-        x += attended
+        x = ops.add_rounded(x, attended)
         record("attention_residual", x)
-        x += self.mlp(self.post_attention_layernorm(x), positions >= 0, record)
+        x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), positions >= 0, record))
         record("output", x)
         return x, cache

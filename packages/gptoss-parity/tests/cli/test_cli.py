@@ -58,7 +58,8 @@ def test_json_goes_to_stdout_alone_even_on_failure(run, files, tmp_path):
 def test_limits_are_options(run, files):
     assert run("compare", *files, "--hidden", "0.1", "--token", "0.1").exit_code == ExitCode.OK
     assert run("compare", files[0], files[0], "--hidden", "0").exit_code == ExitCode.OK
-    assert run("compare", *files, "--hidden", "-1").exit_code == ExitCode.USAGE
+    for impossible in ("-1", "nan", "x"):
+        assert run("compare", *files, "--hidden", impossible).exit_code == ExitCode.USAGE
 
 
 def test_different_tokens_are_bad_input(run, files, trace, tmp_path):

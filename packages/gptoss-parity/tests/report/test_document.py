@@ -1,8 +1,12 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
-from gptoss_parity import compare
+from gptoss_parity import BFLOAT16, FLOAT32, compare
 from gptoss_parity.report import SCHEMA, Continuation, Report, report_document, report_json
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def reject_constant(name):
@@ -50,3 +54,28 @@ def test_different_continuations_fail_the_report(trace):
     assert not report.passed
     assert report.verdict == "the continuations of jax and onnx differ"
     assert report_document(report)["continuation"]["agrees"] is False
+
+
+def test_readme_names_every_key(broken, sound):
+    schema = README.read_text().partition("## The JSON report")[2]
+    for report in (broken, sound):
+        missing = {key for key in keys(report_document(report)) if not re.search(rf"\b{key}\b", schema)}
+        assert not missing
+
+
+def keys(value):
+    """Every key of the document but those that are names: of versions, options, sources and limits."""
+    if isinstance(value, list):
+        return set().union(*map(keys, value))
+    if not isinstance(value, dict):
+        return set()
+    named = {"versions", "options", "config", "texts"}
+    inner = [keys(child) for key, child in value.items() if key not in named | {"limits"}]
+    limits = [keys(limit) for limit in value.get("limits", {}).values()]
+    return (set(value) - {"x", "y"}).union(*inner, *limits)
+
+
+def test_readme_states_the_limits():
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \|", README.read_text(), flags=re.MULTILINE)
+    stated = {name: (float(single), float(half)) for name, single, half in rows}
+    assert stated == {name: (limit.value, BFLOAT16.limits()[name].value) for name, limit in FLOAT32.limits().items()}

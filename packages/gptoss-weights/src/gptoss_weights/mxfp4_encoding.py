@@ -122,9 +122,7 @@ def _codes(magnitudes: np.ndarray, scales: np.ndarray, bits: _Bits) -> np.ndarra
     return codes
 
 
-def _improve(
-    values: np.ndarray, magnitudes: np.ndarray, scales: np.ndarray, codes: np.ndarray, bits: _Bits
-) -> None:
+def _improve(values: np.ndarray, magnitudes: np.ndarray, scales: np.ndarray, codes: np.ndarray, bits: _Bits) -> None:
     """Takes, in place, the next power of two for every block whose squared error it lowers."""
     limit = int(np.float32(_GAINS_ABOVE).view(np.int32)) >> (23 - bits.mantissa)
     shift = ((scales - SCALE_BIAS) << bits.mantissa).astype(bits.integer)

@@ -1,7 +1,7 @@
 """A checkpoint whose every tensor is a range of bytes of a file, read through memory maps."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ class StoredCheckpoint(Checkpoint):
         format: Name of the layout.
         side_files: File name → path.
         tensors: Canonical name → where its bytes stand; the caller has held them against the schema.
+        transposed: Names of those whose last two axes stand swapped on disk.
     """
 
     def __init__(
@@ -32,16 +33,19 @@ class StoredCheckpoint(Checkpoint):
         format: str,  # noqa: A002 - as the attribute of Checkpoint
         side_files: Mapping[str, Path],
         tensors: Mapping[str, StoredArray | StoredMxfp4],
+        transposed: Collection[str] = (),
     ) -> None:
         self.config = config
         self.format = format
         self.side_files = side_files
         self._tensors = tensors
+        self._transposed = frozenset(transposed)
         self._files = functools.cache(MappedFile)
 
-    def stored(self, name: str) -> StoredArray | StoredMxfp4:
-        """Where the tensor's bytes stand on disk."""
-        return self._tensors[name]
+    def stored(self, name: str) -> StoredArray | StoredMxfp4 | None:
+        """Where the tensor's bytes stand on disk; None where they stand transposed."""
+        stored = self._tensors[name]
+        return None if name in self._transposed else stored
 
     def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
         """One tensor or a part of it; only the bytes that are then used are read from disk."""
@@ -49,7 +53,8 @@ class StoredCheckpoint(Checkpoint):
         if isinstance(stored, StoredMxfp4):
             packed = Mxfp4Tensor(self._view(stored.blocks), self._view(stored.scales))
             return packed[index] if index else packed
-        return self._view(stored)[(*index, ...)]
+        array = self._view(stored)
+        return (array.swapaxes(-1, -2) if name in self._transposed else array)[(*index, ...)]
 
     def array_dtype(self, name: str) -> np.dtype | None:
         """The dtype of an array; None where the tensor is packed as MXFP4."""

@@ -137,7 +137,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "has the wrong shape",
     ),
     "wrong dtype": (
-        lambda f: rewrite(shards(f)[0], header_edit(lambda h: second(h).update(dtype="F16"))),
+        lambda f: rewrite(shards(f)[0], header_edit(lambda h: second(h).update(dtype="I16"))),
         "has the wrong dtype",
     ),
     "extra tensor": (

@@ -11,7 +11,7 @@ from gptoss_weights.cli import main
 from gptoss_weights.testing import write_tiny_checkpoint
 
 type MakeArtefact = Callable[[str], Path]
-KINDS = ["openai", "hf", "flax", "orbax-scanned", "orbax-unscanned"]
+KINDS = ["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
 BIAS = "model.layers.1.self_attn.q_proj.bias"
 EXPERTS = "model.layers.0.mlp.experts.down_proj"
 

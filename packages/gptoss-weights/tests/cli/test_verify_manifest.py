@@ -11,7 +11,7 @@ from gptoss_weights.cli import main
 from gptoss_weights.manifest import find_artefact
 
 type MakeArtefact = Callable[[str], Path]
-KINDS = ["openai", "hf", "flax", "orbax-scanned", "orbax-unscanned"]
+KINDS = ["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
 BIAS = "model.layers.1.self_attn.sinks"
 
 

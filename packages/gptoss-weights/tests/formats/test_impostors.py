@@ -18,7 +18,10 @@ def refuse(start: bytes) -> None:
     ("start", "words"),
     [
         (b"", "the file is empty. Download it again."),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "the file is a Git-LFS pointer, not the weights."),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+            "the file is a Git-LFS pointer, not the weights.",
+        ),
         (b"\n <!doctype HTML>", "the file is an HTML page, not weights."),
         (b"<html lang='en'>", "the file is an HTML page, not weights."),
         (b"PK\x03\x04\x14", "the file is a zip or pickle archive, which is never opened. Give safetensors files."),

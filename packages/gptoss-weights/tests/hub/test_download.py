@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from gptoss_weights import CheckpointError, GptOssWarning, NetworkError, NotEnoughSpaceError, open_checkpoint
+from gptoss_weights.file_lock import file_lock
 from gptoss_weights.hub import Progress, download_checkpoint
 from gptoss_weights.hub.plan import STATE_FOLDER
 
 REPO = "someone/tiny-oss"
 WEIGHTS = "original/model.safetensors"
-PATIENCE: dict[str, Any] = {"timeout_s": 0.3, "retries": 2, "backoff_s": 0.01}
+PATIENCE: dict[str, Any] = {"timeout_s": 5, "retries": 2, "backoff_s": 0.01}
+STALL_TIMEOUT_S = 0.5
 SIDE = {
     "LICENSE",
     "USAGE_POLICY",
@@ -153,7 +156,7 @@ def test_list_without_hashes_is_completed_by_asking_for_each_file(hub, published
 def test_broken_stream_goes_on_where_it_stopped(hub, published, tmp_path, break_):
     hub.publish(published)
     hub.breaks = iter([("whole", 0), (break_, 1000), (break_, 70_000)])
-    download(hub, tmp_path / "out")
+    download(hub, tmp_path / "out", timeout_s=STALL_TIMEOUT_S)
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == published[WEIGHTS]
     assert [asked.range for asked in hub.asked_for(WEIGHTS)] == [None, "bytes=1000-", "bytes=71000-"]
 
@@ -465,7 +468,7 @@ def test_output_that_is_a_file_is_refused(hub, published, tmp_path):
 def test_two_downloads_into_one_folder_take_turns(hub, published, tmp_path):
     hub.publish(published)
     hub.breaks = iter([("whole", 0), ("stall", 1000)])
-    first = threading.Thread(target=download, args=(hub, tmp_path / "out"))
+    first = threading.Thread(target=download, args=(hub, tmp_path / "out"), kwargs={"timeout_s": STALL_TIMEOUT_S})
     first.start()
     assert hub.arrived.wait(10)
     download(hub, tmp_path / "out")
@@ -477,13 +480,20 @@ def test_two_downloads_into_one_folder_take_turns(hub, published, tmp_path):
 
 def test_second_download_says_that_it_waits(hub, published, tmp_path):
     hub.publish(published)
-    hub.breaks = iter([("whole", 0), ("stall", 1000)])
-    first = threading.Thread(target=download, args=(hub, tmp_path / "out"))
-    first.start()
-    assert hub.arrived.wait(10)
-    with pytest.warns(GptOssWarning, match="another download into this folder is running"):
+    is_held = threading.Event()
+
+    def hold_until_it_has_been_said() -> None:
+        with file_lock(tmp_path / "out" / STATE_FOLDER / "lock"):
+            is_held.set()
+            deadline = time.monotonic() + 10
+            while not said and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+    with pytest.warns(GptOssWarning, match="another download into this folder") as said:  # noqa: PT031 - read by the holder
+        threading.Thread(target=hold_until_it_has_been_said).start()
+        assert is_held.wait(10)
         download(hub, tmp_path / "out")
-    first.join()
+    assert len(said) == 1
 
 
 def test_progress_never_exceeds_the_total_and_ends_there(hub, published, tmp_path):

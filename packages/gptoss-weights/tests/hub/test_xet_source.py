@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def download(hub: Any, output: Path, **options: Any) -> Any:
-    patience = {"timeout_s": 0.3, "retries": 1, "backoff_s": 0.01}
+    patience = {"timeout_s": 5, "retries": 1, "backoff_s": 0.01}
     return download_checkpoint(REPO, output=output, endpoint=hub.endpoint, **(patience | options))
 
 
@@ -42,7 +42,7 @@ def stored(hub: Any, published: dict[str, bytes], tmp_path: Path) -> Any:
 
 def found(hub: Any, path: str, content: str) -> Any:
     connection = HubConnection.open(
-        REPO, revision="main", endpoint=hub.endpoint, token=None, timeout_s=0.3, retries=0, backoff_s=0.01
+        REPO, revision="main", endpoint=hub.endpoint, token=None, timeout_s=5, retries=0, backoff_s=0.01
     )
     return find_in_xet(connection, RemoteFile(path, 1, ContentHash.parse(content)))
 
@@ -107,7 +107,7 @@ def test_http_steps_in_where_xet_storage_lacks_the_file(stored, published, tmp_p
 
 def test_http_steps_in_where_xet_storage_is_silent(stored, published, tmp_path):
     stored.xet = {WEIGHTS: (stored.xet[WEIGHTS][0], f"{stored.storage}/silent")}
-    download(stored, tmp_path / "out", retries=0, timeout_s=0.1)
+    download(stored, tmp_path / "out", timeout_s=0.3)
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == published[WEIGHTS]
     assert any(asked.path.startswith("/silent/") for asked in stored.requests)
     assert len(stored.asked_for(WEIGHTS)) == 1

@@ -22,7 +22,7 @@ from gptoss_weights.testing import write_tiny_checkpoint
 pytestmark = pytest.mark.filterwarnings("ignore:.*unknown config key:gptoss_weights.GptOssWarning")  # of flipped keys
 
 type MakeArtefact = Callable[[str], Path]
-KINDS = ["openai", "hf", "flax", "orbax-scanned", "orbax-unscanned"]
+KINDS = ["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
 FLIPS = 25  # of each kind, besides one in every file
 
 

@@ -12,7 +12,7 @@ from gptoss_weights.config_dialects.numbers import NUMBERS
 from gptoss_weights.manifest import find_artefact
 
 type MakeArtefact = Callable[[str], Path]
-KINDS = ["openai", "hf", "flax", "orbax-scanned", "orbax-unscanned"]
+KINDS = ["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,7 +79,7 @@ def test_same_weights_have_the_same_checksums_in_every_layout(artefact: MakeArte
     assert {name: entry.sha256 for name, entry in openai.tensors.items()} == {
         name: entry.sha256 for name, entry in hf.tensors.items()
     }
-    flax, scanned, unscanned = (read_manifest(find_artefact(artefact(kind)).manifest) for kind in KINDS[2:])
+    flax, scanned, unscanned = (read_manifest(find_artefact(artefact(kind)).manifest) for kind in KINDS[3:])
     assert [entry.sha256 for entry in flax.tensors.values()] == [entry.sha256 for entry in scanned.tensors.values()]
     assert [entry.sha256 for entry in flax.tensors.values()] == [entry.sha256 for entry in unscanned.tensors.values()]
 

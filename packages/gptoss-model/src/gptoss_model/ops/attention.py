@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from gptoss_model.ops.rounding import rounded
+
 __all__ = ["attention", "visible_keys"]
 
 
@@ -58,16 +60,14 @@ def attention(
     dtype = q.dtype
     precision = lax.Precision.HIGHEST if dtype == jnp.float32 else None
     grouped = q.reshape(B, T, K, N // K, H)
-    scores = jnp.einsum(
-        "BTKGH,BSKH->BKGTS", grouped, k, precision=precision, preferred_element_type=jnp.float32
-    ).astype(dtype)
-    scores *= H**-0.5
+    scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, k, precision=precision, preferred_element_type=jnp.float32)
+    scores = rounded(rounded(scores, dtype).astype(jnp.float32) * H**-0.5, dtype).astype(jnp.float32)
     visible = visible_keys(query_positions, key_positions, window=window)
-    logits = jnp.where(visible[:, None, None], scores.astype(jnp.float32), -jnp.inf)
+    logits = jnp.where(visible[:, None, None], scores, -jnp.inf)
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1, 1)
     highest = lax.stop_gradient(jnp.maximum(logits.max(axis=-1, keepdims=True), sink))
     exponentials = jnp.exp(logits - highest)
     total = exponentials.sum(axis=-1, keepdims=True) + jnp.exp(sink - highest)
-    probabilities = (exponentials / total).astype(dtype)
+    probabilities = rounded(exponentials / total, dtype)
     mixed = jnp.einsum("BKGTS,BSKH->BTKGH", probabilities, v, precision=precision, preferred_element_type=jnp.float32)
-    return mixed.reshape(B, T, N, H).astype(dtype)
+    return rounded(mixed.reshape(B, T, N, H), dtype)

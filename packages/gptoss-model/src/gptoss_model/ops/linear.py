@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from gptoss_model.ops.rounding import rounded
+
 __all__ = ["linear"]
 
 
@@ -36,4 +38,4 @@ def linear(
         product = product[:1]
     if bias is not None:
         product += bias.astype(jnp.float32)
-    return product.astype(x.dtype).reshape(*x.shape[:-1], weight.shape[0])
+    return rounded(product, x.dtype).reshape(*x.shape[:-1], weight.shape[0])

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from gptoss_model.ops.rounding import rounded
+
 __all__ = ["rms_norm"]
 
 
@@ -14,4 +16,4 @@ def rms_norm(x: Float[Array, "*rows D"], scale: Float[Array, " D"], *, eps: floa
     """
     wide = x.astype(jnp.float32)
     wide *= lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + eps)
-    return (wide * scale.astype(jnp.float32)).astype(x.dtype)
+    return rounded(wide * scale.astype(jnp.float32), x.dtype)

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.rounding import rounded
+
 __all__ = ["apply_rope", "rope_cos_sin"]
 
 
@@ -22,7 +24,7 @@ def rope_cos_sin(
     Source: openai/gpt-oss torch/model.py, `_compute_cos_sin` and `_apply_rotary_emb`.
     """
     angles = positions.astype(jnp.float32)[..., None] * inverse_frequencies
-    return (jnp.cos(angles) * concentration).astype(dtype), (jnp.sin(angles) * concentration).astype(dtype)
+    return rounded(jnp.cos(angles) * concentration, dtype), rounded(jnp.sin(angles) * concentration, dtype)
 
 
 def apply_rope(
@@ -32,6 +34,11 @@ def apply_rope(
 
     Source: openai/gpt-oss torch/model.py, `_apply_rotary_emb`.
     """
-    a, b = jnp.split(x, 2, axis=-1)
-    cos, sin = cos[..., None, :], sin[..., None, :]  # the same for every head
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = (turn.astype(jnp.float32)[..., None, :] for turn in (cos, sin))  # the same for every head
+
+    def product(half: Array, turn: Array) -> Array:
+        return rounded(half * turn, x.dtype).astype(jnp.float32)
+
+    turned = [product(a, cos) - product(b, sin), product(b, cos) + product(a, sin)]
+    return rounded(jnp.concatenate(turned, axis=-1), x.dtype)

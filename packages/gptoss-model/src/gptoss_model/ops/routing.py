@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.rounding import rounded
+
 __all__ = ["route_tokens"]
 
 
@@ -21,4 +23,4 @@ def route_tokens(
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
     values, indices = lax.top_k(logits, experts_per_token)
-    return indices, jax.nn.softmax(values.astype(jnp.float32), axis=-1).astype(logits.dtype)
+    return indices, rounded(jax.nn.softmax(values.astype(jnp.float32), axis=-1), logits.dtype)

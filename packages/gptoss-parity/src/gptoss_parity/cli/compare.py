@@ -35,7 +35,10 @@ def compare_command(
     The limits left out depend on the traces' dtype and stand, with their reasons, in the report.
     """
     expected, found = load_trace(reference), load_trace(candidate)
-    tolerances = tolerances_for(expected.metadata.dtype, found.metadata.dtype).replace(**limits)
+    try:
+        tolerances = tolerances_for(expected.metadata.dtype, found.metadata.dtype).replace(**limits)
+    except ValueError as error:  # NaN, which click's range lets through
+        raise click.UsageError(str(error)) from None
     comparison = compare(expected, found, tolerances)
     report = Report(
         title=f"{candidate.name} against {reference.name}",

@@ -71,7 +71,7 @@ def download(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    r"""Downloads one layout of REPO from the Hugging Face Hub.
+    """Downloads one layout of REPO from the Hugging Face Hub.
 
     Brings the weights of that layout, and config, tokenizer, template and licence. Run it again to go
     on after an interruption, or to verify what is there: every file is held against the hash that the
@@ -85,7 +85,7 @@ def download(
       gptoss-weights download openai/gpt-oss-20b --dry-run
       gptoss-weights download openai/gpt-oss-20b
       gptoss-weights download openai/gpt-oss-120b --layout hf --output models/gpt-oss-120b
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights.hub import download_checkpoint
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptoss_weights.cli.options import as_json, checkpoint_argument, config_option
+from gptoss_weights.cli.options import as_json, checkpoint_argument, config_option, place
 
 if TYPE_CHECKING:
     from gptoss_weights.comparison import CheckpointComparison
@@ -21,6 +21,8 @@ _SHOWN_FINDINGS = 20
 _SHOWN_DIFFERENCES = 40
 _file = click.Path(path_type=Path)
 
+type _Place = tuple[Path | str, Path | None]  # a checkpoint, and its config if that stands elsewhere
+
 
 @click.command
 @checkpoint_argument
@@ -28,7 +30,10 @@ _file = click.Path(path_type=Path)
 @click.option("--manifest", type=_file, metavar="FILE", help="The manifest, if it does not stand beside the weights.")
 @click.option("--write-manifest", is_flag=True, help="If the checkpoint is sound, write the manifest that it lacks.")
 @click.option(
-    "--against", type=_file, metavar="OTHER", help="Compare with another checkpoint, of any format, value by value."
+    "--against",
+    callback=lambda context, option, value: None if value is None else place(context, option, value),
+    metavar="OTHER",
+    help="Compare with another checkpoint, of any format, value by value.",
 )
 @click.option("--against-config", type=_file, metavar="FILE", help="As --config, for the other checkpoint.")
 @click.option(
@@ -40,11 +45,11 @@ _file = click.Path(path_type=Path)
 @click.option("--atol", type=click.FloatRange(min=0), default=0.0, help="With --against: the same, absolute.")
 @as_json
 def verify(
-    checkpoint: Path,
+    checkpoint: Path | str,
     config: Path | None,
     manifest: Path | None,
     write_manifest: bool,
-    against: Path | None,
+    against: Path | str | None,
     against_config: Path | None,
     rtol: float,
     atol: float,
@@ -59,7 +64,7 @@ def verify(
     Every conversion writes a manifest: manifest.json, or STEM.manifest.json beside STEM.msgpack. For
     what came without, --write-manifest makes one. Files that do not belong to the checkpoint, such as a
     README, may come and go. With --manifest of the same weights in another layout, tensors are held
-    against it instead of files.
+    against it instead of files; so they are of a tree behind a URL.
 
     With --against, the numbers of both configs and all values are compared, packed experts with decoded
     ones too, and what differs is listed. Exit code 0 if it is sound, or equal; 3 if not.
@@ -83,14 +88,15 @@ def verify(
         _compare((checkpoint, config), (against, against_config), rtol, atol, as_json)
 
 
-def _verify(path: Path, config: Path | None, manifest: Path | None, write: bool, as_json: bool) -> None:
+def _verify(path: Path | str, config: Path | None, manifest: Path | None, write: bool, as_json: bool) -> None:
     from gptoss_weights.errors import CheckpointError
-    from gptoss_weights.manifest import find_artefact, unlisted_files, verify_artefact
+    from gptoss_weights.manifest import find_artefact, verify_artefact
 
     target = None
     try:
         if write:
-            target = manifest or find_artefact(path).manifest
+            artefact = find_artefact(path)
+            target = manifest or artefact.manifest
             if target.exists():
                 raise CheckpointError(
                     "there is a manifest already",
@@ -105,9 +111,8 @@ def _verify(path: Path, config: Path | None, manifest: Path | None, write: bool,
     if report.checkpoint is not None and not report.problems and target is not None:
         _write_manifest(report, target)
     if as_json:
-        unlisted = [] if report.manifest is None else unlisted_files(report.manifest, report.artefact)
         written = None if target is None or report.problems else str(target)
-        _print_json({**report.to_json(), "unlisted_files": unlisted, "manifest_written": written})
+        _print_json({**report.to_json(), "manifest_written": written})
     if report.problems:
         raise _as_error(report)
     if not as_json:
@@ -134,6 +139,7 @@ def _write_manifest(report: "VerificationReport", target: Path) -> None:
     from gptoss_weights.manifest import make_manifest
 
     assert report.checkpoint is not None
+    assert report.artefact is not None
     total = sum(report.artefact.path(file).stat().st_size for file in report.artefact.files())
     with _progress("hashing", total) as advance:
         made = make_manifest(report.checkpoint, report.artefact, on_bytes=advance)
@@ -141,8 +147,6 @@ def _write_manifest(report: "VerificationReport", target: Path) -> None:
 
 
 def _print_report(report: "VerificationReport", written: Path | None) -> None:
-    from gptoss_weights.manifest import unlisted_files
-
     assert report.checkpoint is not None
     click.echo(f"{report.path}: sound ({report.checkpoint.format}, {len(report.checkpoint)} tensors)")
     if written is not None:
@@ -155,12 +159,13 @@ def _print_report(report: "VerificationReport", written: Path | None) -> None:
         click.echo(f"{report.manifest_path}: of layout {report.manifest.format}; all tensors are as it says")
     else:
         click.echo(f"{report.manifest_path}: all {len(report.manifest.files)} files are as it says")
-        unlisted = unlisted_files(report.manifest, report.artefact)
-        if unlisted:
-            click.echo(f"not in the manifest: {', '.join(unlisted)}")
+        if report.unlisted:
+            click.echo(f"not in the manifest: {', '.join(report.unlisted)}")
 
 
-def _compare(a: tuple[Path, Path | None], b: tuple[Path, Path | None], rtol: float, atol: float, as_json: bool) -> None:
+def _compare(
+    a: tuple[Path | str, Path | None], b: tuple[Path | str, Path | None], rtol: float, atol: float, as_json: bool
+) -> None:
     from gptoss_weights.comparison import compare_checkpoints
     from gptoss_weights.errors import CheckpointError
     from gptoss_weights.opening import open_checkpoint

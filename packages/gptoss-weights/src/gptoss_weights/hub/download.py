@@ -110,7 +110,7 @@ def download_checkpoint(
 
 def _download(listing: Listing, plan: DownloadPlan, state: Path, on_progress: Callable[[Progress], object]) -> None:
     done = 0
-    for file in sorted(listing.files, key=lambda file: (file.is_large, file.path)):
+    for file in sorted(listing.files, key=lambda file: (file.nbytes, file.path)):
         report = functools.partial(_report, on_progress, file.path, done, plan.total_bytes)
         report(0)
         drop_superseded(state, file.path, file.content)

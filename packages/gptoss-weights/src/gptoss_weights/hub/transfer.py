@@ -109,8 +109,9 @@ def _broken_off(
 ) -> NetworkError:
     if error.is_unreachable:
         return connection.unreachable(error)
+    tries = connection.retries + 1
     return NetworkError(
-        f"the transfer got no further in {connection.retries + 1} tries",
+        f"the transfer got no further in {tries} {'try' if tries == 1 else 'tries'}",
         where=file.path,
         expected=f"{file.nbytes} bytes",
         found=f"{partial.arrived} bytes; {error}",

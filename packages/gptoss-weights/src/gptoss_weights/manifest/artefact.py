@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gptoss_weights.errors import CheckpointError
-from gptoss_weights.formats.flax_msgpack import flax_config_path
+from gptoss_weights.formats.flax_msgpack.tree import flax_config_path
 from gptoss_weights.formats.folder import INDEX_NAME, SIDE_FILES, read_folder
-from gptoss_weights.formats.orbax import is_orbax
-from gptoss_weights.formats.orbax.location import find_item
+from gptoss_weights.formats.orbax.location import find_item, is_orbax, is_url
 
 __all__ = ["MANIFEST_NAME", "Artefact", "find_artefact"]
 
@@ -72,13 +71,25 @@ def find_artefact(path: Path | str) -> Artefact:
     """The artefact at a path that a checkpoint is opened from; it may be damaged.
 
     Raises:
-        CheckpointError: there is nothing of that name.
+        CheckpointError: there is nothing of that name, or it is behind a URL.
     """
+    if is_url(path):
+        raise CheckpointError(
+            "manifests are of what stands on this machine",
+            where=path,
+            fix="Copy the checkpoint here, or give the manifest of another layout.",
+        )
     place = Path(path)
     if place.suffix == _MSGPACK and not place.is_dir():
         return _bundle(place)
-    if not place.is_dir():
+    if not place.exists():
         raise CheckpointError("there is no such folder", where=place)
+    if not place.is_dir():
+        raise CheckpointError(
+            "a checkpoint is a folder or a .msgpack file, but this is neither",
+            where=place,
+            fix="Give the folder that it is in.",
+        )
     if is_orbax(place):
         return _orbax(place)
     return _bundle_in(place) or Artefact(place, place / MANIFEST_NAME, "safetensors")

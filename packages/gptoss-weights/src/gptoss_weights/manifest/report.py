@@ -9,6 +9,7 @@ from typing import Any
 
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.formats.orbax.location import is_url
 from gptoss_weights.manifest.artefact import Artefact, find_artefact
 from gptoss_weights.manifest.checking import (
     FileDamage,
@@ -16,6 +17,7 @@ from gptoss_weights.manifest.checking import (
     damaged_files,
     damaged_tensors,
     differing_config_numbers,
+    unlisted_files,
 )
 from gptoss_weights.manifest.document import Manifest, read_manifest
 from gptoss_weights.opening import open_checkpoint
@@ -34,7 +36,7 @@ class VerificationReport:
     Attributes:
         path: What was verified.
         checkpoint: It, if it opens.
-        artefact: Where its files are.
+        artefact: Where its files are; None behind a URL.
         manifest_path: The manifest that it was held against, if there was one.
         manifest: That manifest.
         is_same_layout: Whether files were held against it, and not only tensors.
@@ -42,12 +44,13 @@ class VerificationReport:
         config: Phrases on numbers of the config that are not those of the manifest.
         files: Files that are not as in the manifest.
         tensors: Tensors that are not as in the manifest.
+        unlisted: Files that belong to the checkpoint, though the manifest does not list them.
         values: Values that no healthy checkpoint has, and tensors that cannot be read.
     """
 
-    path: Path
+    path: Path | str
     checkpoint: Checkpoint | None
-    artefact: Artefact
+    artefact: Artefact | None
     manifest_path: Path | None
     manifest: Manifest | None
     is_same_layout: bool
@@ -55,6 +58,7 @@ class VerificationReport:
     config: Sequence[str]
     files: Sequence[FileDamage]
     tensors: Sequence[TensorDamage]
+    unlisted: Sequence[str]
     values: Sequence[Finding]
 
     @property
@@ -93,6 +97,7 @@ class VerificationReport:
                 for damage in self.files
             ],
             "damaged_tensors": [dataclasses.asdict(damage) for damage in self.tensors],
+            "unlisted_files": list(self.unlisted),
             "problems": self.problems,
         }
 
@@ -114,12 +119,12 @@ class VerificationReport:
 
 
 def verify_artefact(
-    path: Path, *, config: Path | None = None, manifest: Path | None = None, progress: Progress | None = None
+    path: Path | str, *, config: Path | None = None, manifest: Path | None = None, progress: Progress | None = None
 ) -> VerificationReport:
     """Opens a checkpoint, holds its files and tensors against its manifest, and reads all values.
 
     Args:
-        path: What `open_checkpoint` opens.
+        path: What `open_checkpoint` opens; of what is behind a URL, tensors alone are held against a manifest.
         config: The config, if it stands elsewhere.
         manifest: The manifest, if it stands elsewhere. If it is that of another layout, tensors are
             held against it, not files.
@@ -129,20 +134,22 @@ def verify_artefact(
         CheckpointError: there is nothing at the path, or the manifest itself is damaged.
     """
     progress = progress or _no_progress
-    artefact = find_artefact(path)
-    place = manifest or (artefact.manifest if artefact.manifest.exists() else None)
+    artefact = None if is_url(path) else find_artefact(path)
+    place = manifest or (artefact.manifest if artefact is not None and artefact.manifest.exists() else None)
     known = None if place is None else read_manifest(place)
     checkpoint, structure = _open(path, config)
     files: list[FileDamage] = []
     tensors: list[TensorDamage] = []
     numbers: list[str] = []
-    is_same_layout = True
+    unlisted: list[str] = []
+    is_same_layout = artefact is not None
     if known is not None:
         if manifest is not None and checkpoint is not None:
-            is_same_layout = known.format == checkpoint.format
-        if is_same_layout:
+            is_same_layout = is_same_layout and known.format == checkpoint.format
+        if is_same_layout and artefact is not None:
             with progress("hashing", sum(entry.nbytes for entry in known.files.values())) as advance:
                 files = list(damaged_files(known, artefact, on_bytes=advance))
+            unlisted = [] if checkpoint is None else unlisted_files(known, artefact)
         if checkpoint is not None:
             numbers = differing_config_numbers(known, checkpoint)
             within = [damage.file for damage in files] if is_same_layout else None
@@ -159,11 +166,12 @@ def verify_artefact(
         config=numbers,
         files=files,
         tensors=tensors,
+        unlisted=unlisted,
         values=[] if checkpoint is None else list(_suspect_values(checkpoint, damaged, progress)),
     )
 
 
-def _open(path: Path, config: Path | None) -> tuple[Checkpoint | None, str | None]:
+def _open(path: Path | str, config: Path | None) -> tuple[Checkpoint | None, str | None]:
     try:
         return open_checkpoint(path, config=config), None
     except CheckpointError as error:

@@ -15,6 +15,8 @@ FLOAT_DTYPES = {
     dtype.name: dtype for dtype in (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32))
 }
 
+_LARGEST = {"bfloat16": "3.39e38", "float16": "65504", "float32": "3.4e38"}
+
 
 def cast(checkpoint: Checkpoint, dtype: DTypeLike) -> Checkpoint:
     """The same checkpoint with every plain array in one dtype, rounded to nearest where that is narrower.
@@ -53,15 +55,10 @@ def float_dtype(dtype: DTypeLike) -> np.dtype:
     Raises:
         ValueError: it is none of those that checkpoints are written in.
     """
-    if isinstance(dtype, str) and dtype in FLOAT_DTYPES:
-        return FLOAT_DTYPES[dtype]
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = None
-    if found not in FLOAT_DTYPES.values():
-        raise ValueError(f"checkpoints are written in {', '.join(FLOAT_DTYPES)}, not {dtype}")
-    return found
+    for known in FLOAT_DTYPES.values():
+        if dtype in (known.name, known, known.type):
+            return known
+    raise ValueError(f"checkpoints are written in {', '.join(FLOAT_DTYPES)}, not {dtype}")
 
 
 def cast_array(array: np.ndarray, dtype: np.dtype, *, name: str) -> np.ndarray:
@@ -79,7 +76,7 @@ def cast_array(array: np.ndarray, dtype: np.dtype, *, name: str) -> np.ndarray:
         raise CheckpointError(
             f"a value does not fit into {dtype.name}",
             where=name,
-            expected=f"magnitudes up to {float(ml_dtypes.finfo(dtype).max):.6g}",
+            expected=f"magnitudes up to {_LARGEST[dtype.name]}",
             found=f"{float(array[lost][0]):.6g}",
             fix="Choose a dtype of wider range.",
         )

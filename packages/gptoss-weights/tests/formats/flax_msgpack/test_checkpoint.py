@@ -63,7 +63,7 @@ def test_whole_leaves_are_views_of_the_file(whole: Checkpoint) -> None:
 ITEMS = st.integers(-5, 4) | st.builds(slice, *[st.none() | st.integers(-9, 9)] * 2, st.sampled_from([None, 1, 2, -1]))
 
 
-@given(st.sampled_from([FUSED, EXPERTS]), st.lists(ITEMS, max_size=2), st.booleans())
+@given(name=st.sampled_from([FUSED, EXPERTS]), index=st.lists(ITEMS, max_size=2), is_cut=st.booleans())
 def test_any_basic_index_selects_what_numpy_selects(
     name: str, index: list[int | slice], is_cut: bool, whole: Checkpoint, cut: Checkpoint
 ) -> None:

@@ -134,7 +134,7 @@ def test_all_that_does_not_fit_the_config_is_said_at_once(made: Make) -> None:
         "block_0/attn/sinks has the wrong shape, expected [10], found [11]; "
         "block_1/attn/qkv/kernel has the wrong shape, expected [96, 360], found [360, 96]; "
         "block_2/mlp/mlp1_bias has the wrong dtype, expected bfloat16 or float32, found float16; "
-        "block_3/mlp/extra belongs to no layer of this geometry. Is this the config of these weights?"
+        "block_3/mlp/extra is no tensor of this geometry. Is this the config of these weights?"
     )
 
 
@@ -144,12 +144,6 @@ def test_the_config_of_another_depth_is_refused_by_the_number_of_layers(made: Ma
         "tiny.msgpack: the tree has not as many layers as the config says; expected 4 (block_0, …); found 2. "
         "Is this the config of these weights?"
     )
-
-
-def test_a_config_of_absurdly_many_layers_costs_nothing(made: Make) -> None:
-    path = made(forms())
-    flax_config_path(path).write_text(json.dumps(tiny_config(num_hidden_layers=10**12).to_openai()))
-    assert "expected 1000000000000 (block_0, …); found 4" in refusal(path)
 
 
 WHOLE = (DATA / "whole.msgpack").read_bytes()
@@ -189,18 +183,19 @@ def structure() -> dict[bytes, list[int]]:
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from([WHOLE, CUT]),
-    st.lists(
+    content=st.sampled_from([WHOLE, CUT]),
+    mutations=st.lists(
         st.tuples(
             st.floats(0, 1, exclude_max=True),
             st.integers(0, 6),
-            st.binary(max_size=6) | st.sampled_from([b"\xdf\xff\xff\xff\xff", b"\xc9\x7f\xff\xff\xff\x01", b"\xc1", b"\x80"]),
+            st.binary(max_size=6)
+            | st.sampled_from([b"\xdf\xff\xff\xff\xff", b"\xc9\x7f\xff\xff\xff\x01", b"\xc1", b"\x80"]),
         ),
         min_size=1,
         max_size=4,
     ),
 )
-@example(WHOLE, [(0.0, 1, b"\x80")])
+@example(content=WHOLE, mutations=[(0.0, 1, b"\x80")])
 def test_a_mutated_file_opens_and_reads_or_is_refused(
     content: bytes, mutations: list[tuple[float, int, bytes]], structure: dict[bytes, list[int]], tmp_path: Path
 ) -> None:
@@ -212,7 +207,7 @@ def test_a_mutated_file_opens_and_reads_or_is_refused(
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=200))
+@given(content=st.binary(max_size=200))
 def test_any_bytes_at_all_are_refused_in_one_sentence(content: bytes, tmp_path: Path) -> None:
     opens_or_is_refused(tmp_path, content)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.linear import linear
 from gptoss_model.ops.mxfp4 import Mxfp4Array
+from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.swiglu import swiglu
 
 __all__ = ["ExpertWeights", "apply_expert", "combine_experts"]
@@ -54,10 +55,10 @@ def apply_expert(
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
     hidden = linear(x, _matrix(experts.gate_up_proj, expert, x.dtype))
-    hidden += experts.gate_up_proj_bias[expert].astype(x.dtype)
+    hidden = add_rounded(hidden, experts.gate_up_proj_bias[expert])
     activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
     output = linear(activated, _matrix(experts.down_proj, expert, x.dtype))
-    return output + experts.down_proj_bias[expert].astype(x.dtype)
+    return add_rounded(output, experts.down_proj_bias[expert])
 
 
 def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]) -> Float[Array, "M D"]:
@@ -66,7 +67,7 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
     products = outputs.astype(jnp.float32) * weights.astype(jnp.float32)[..., None]
-    return products.sum(axis=1).astype(outputs.dtype)
+    return rounded(products.sum(axis=1), outputs.dtype)
 
 
 def _matrix(matrices: jax.Array | Mxfp4Array, expert: jax.Array, dtype: DTypeLike) -> jax.Array:

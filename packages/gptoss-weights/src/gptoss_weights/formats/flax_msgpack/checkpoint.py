@@ -13,6 +13,7 @@ import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, Index
 from gptoss_weights.config import GptOssConfig
+from gptoss_weights.fingerprints import fingerprint_of, identity_of_files
 from gptoss_weights.formats.flax_msgpack.index import IndexedArray
 from gptoss_weights.formats.flax_msgpack.rows import LeafRows
 from gptoss_weights.formats.flax_msgpack.tree import FlaxLeaf, TreePath
@@ -56,6 +57,7 @@ class FlaxCheckpoint(Checkpoint):
     ) -> None:
         self.config = config
         self.side_files = side_files
+        self._path = path
         self._places: dict[str, _Place] = {}
         file = MappedFile(path)
         for leaf in leaves.values():
@@ -74,6 +76,10 @@ class FlaxCheckpoint(Checkpoint):
             return place.rows.read(start, stop)[(rest, *index[1:], ...)]
         first, last, others = _span(index[1] if len(index) > 1 else slice(None), shape[1])
         return place.rows.read_transposed(first, last, slice(start, stop))[(rest, others, *index[2:], ...)]
+
+    def fingerprint(self) -> str:
+        """Changes with the config and with the file."""
+        return fingerprint_of(self.format, self.config, identity_of_files([self._path]))
 
 
 def _span(item: int | slice, extent: int) -> tuple[int, int, int | slice]:

@@ -18,13 +18,13 @@ from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.flax_msgpack.encoding import ARRAY_EXT_TYPE, CHUNKED_MARK
 from gptoss_weights.formats.flax_msgpack.heads import Cursor, Head
-from gptoss_weights.formats.flax_msgpack.tree import TreePath
+from gptoss_weights.formats.flax_msgpack.tree import TreePath, shown_path
 from gptoss_weights.formats.impostors import LOOKED_AT_BYTES, refuse_impostors
 
 __all__ = ["IndexedArray", "index_arrays"]
 
 MAX_DEPTH = 10  # maps within maps; a chunk of a kernel lies 6 deep
-MAX_VALUES = 1 << 16  # the whole of gpt-oss-120b in float32 has about 2000
+MAX_VALUES = 1 << 17  # gpt-oss-120b in float32 has about 2000; the most layers that a config may have, 86 000
 MAX_KEY_BYTES = 128
 MAX_RANK = 32
 MAX_DTYPE_BYTES = 32
@@ -221,5 +221,5 @@ class _Indexer:
         return [node[str(number)] for number in range(len(node))]
 
     def _error(self, at: TreePath, what: str, *, expected: object = None, found: object = None) -> CheckpointError:
-        where = f"{self._path}: {'/'.join(at)}" if at else self._path
+        where = f"{self._path}: {shown_path(at)}" if at else self._path
         return CheckpointError(what, where=where, expected=expected, found=found)

@@ -11,13 +11,21 @@ from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.flax_msgpack.checkpoint import FlaxCheckpoint
 from gptoss_weights.formats.flax_msgpack.index import IndexedArray, index_arrays
-from gptoss_weights.formats.flax_msgpack.tree import LAYER_PREFIX, FlaxLeaf, TreePath, flax_config_path, flax_leaves
+from gptoss_weights.formats.flax_msgpack.tree import (
+    LAYER_PREFIX,
+    FlaxLeaf,
+    TreePath,
+    flax_config_path,
+    flax_leaves,
+    shown_path,
+)
 from gptoss_weights.formats.folder import side_files
 from gptoss_weights.formats.problems import gathered_problems
 
 __all__ = ["open_flax"]
 
 _DTYPES = (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))
+_OTHER_CONFIG = "Is this the config of these weights?"
 _PARAMS = "params"  # a variable collection of Flax; jax2onnx takes a tree with or without it
 
 
@@ -41,7 +49,7 @@ def open_flax(path: Path, *, config: Path | None) -> Checkpoint:
     leaves = flax_leaves(geometry)
     problems = _mismatches(file, leaves, arrays)
     if problems:
-        raise gathered_problems(file, problems)
+        raise gathered_problems(file, problems, fix=_OTHER_CONFIG)
     return FlaxCheckpoint(config=geometry, side_files=side_files(file.parent), path=file, leaves=leaves, arrays=arrays)
 
 
@@ -71,7 +79,7 @@ def _read_config(file: Path) -> GptOssConfig:
 
 
 def _check_layers(file: Path, config: GptOssConfig, arrays: Mapping[TreePath, IndexedArray]) -> None:
-    """Holds the number of layers first: the schema of as many as a damaged config says may not fit into memory."""
+    """Says the plainest thing about the config of another model, before hundreds of leaves are missing."""
     found = sum(key.startswith(LAYER_PREFIX) for key in {at[0] for at in arrays})
     if found != config.num_hidden_layers:
         raise CheckpointError(
@@ -79,14 +87,14 @@ def _check_layers(file: Path, config: GptOssConfig, arrays: Mapping[TreePath, In
             where=file,
             expected=f"{config.num_hidden_layers} ({LAYER_PREFIX}0, …)",
             found=found,
-            fix="Is this the config of these weights?",
+            fix=_OTHER_CONFIG,
         )
 
 
 def _mismatches(file: Path, leaves: Mapping[TreePath, FlaxLeaf], arrays: Mapping[TreePath, IndexedArray]) -> list[str]:
     problems = []
     for at, leaf in leaves.items():
-        name = "/".join(at)
+        name = shown_path(at)
         array = arrays.get(at)
         if array is None:
             problems.append(f"{file}: {name} is missing, expected {_list(leaf.shape)}")
@@ -97,7 +105,7 @@ def _mismatches(file: Path, leaves: Mapping[TreePath, FlaxLeaf], arrays: Mapping
         elif array.dtype not in _DTYPES:
             problems.append(f"{file}: {name} has the wrong dtype, expected bfloat16 or float32, found {array.dtype}")
     strangers = [at for at in arrays if at not in leaves]
-    return problems + [f"{file}: {'/'.join(at)} belongs to no layer of this geometry" for at in strangers]
+    return problems + [f"{file}: {shown_path(at)} is no tensor of this geometry" for at in strangers]
 
 
 def _list(shape: tuple[int, ...]) -> str:

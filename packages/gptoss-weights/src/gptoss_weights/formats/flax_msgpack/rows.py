@@ -12,7 +12,7 @@ import numpy as np
 
 from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.formats.flax_msgpack.index import IndexedArray
-from gptoss_weights.formats.flax_msgpack.transposing import transpose_into
+from gptoss_weights.formats.transposing import transpose_into
 from gptoss_weights.mapped_file import MappedFile
 
 __all__ = ["LeafRows"]

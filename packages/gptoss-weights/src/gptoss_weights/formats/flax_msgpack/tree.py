@@ -13,7 +13,7 @@ from pathlib import Path
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.schema import TensorSpec, tensor_specs
 
-__all__ = ["LAYER_PREFIX", "FlaxLeaf", "TreePath", "flax_config_path", "flax_leaves"]
+__all__ = ["LAYER_PREFIX", "FlaxLeaf", "TreePath", "flax_config_path", "flax_leaves", "shown_path"]
 
 type TreePath = tuple[str, ...]
 
@@ -76,3 +76,8 @@ def flax_leaves(config: GptOssConfig) -> dict[TreePath, FlaxLeaf]:
 def flax_config_path(path: Path) -> Path:
     """Where the config of a bundle stands: `<stem>.config.json`."""
     return path.with_suffix(".config.json")
+
+
+def shown_path(path: TreePath) -> str:
+    """A path as messages show it: slashes between the keys, what cannot be printed escaped."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in "/".join(path))

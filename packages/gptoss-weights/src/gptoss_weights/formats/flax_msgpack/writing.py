@@ -5,11 +5,11 @@ gpt-oss-20b's size), or, of a kernel, which stands transposed, a stripe of its r
 gathered in a pass over the rows of the parameter; the unembedding, 1.2 GB, takes nine.
 """
 
+import functools
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import ml_dtypes
 import numpy as np
@@ -17,11 +17,13 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.formats.flax_msgpack.encoding import Form, Payload, encode_tree
-from gptoss_weights.formats.flax_msgpack.transposing import transpose_into
 from gptoss_weights.formats.flax_msgpack.tree import FlaxLeaf, TreePath, flax_config_path, flax_leaves
+from gptoss_weights.formats.transposing import transpose_into
 from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.output.files import OutputFiles
+from gptoss_weights.output.pieces import Output, Piece, whole_files
 
-__all__ = ["FlaxDtype", "flax_bytes", "plan_flax_file_sizes", "write_flax"]
+__all__ = ["FlaxDtype", "check_flax_dtype", "flax_bytes", "flax_output", "plan_flax_file_sizes", "write_flax"]
 
 type FlaxDtype = Literal["bfloat16", "float32"]
 
@@ -36,28 +38,95 @@ def plan_flax_file_sizes(config: GptOssConfig, target: Path, *, dtype: FlaxDtype
     Raises:
         ValueError: no such dtype.
     """
-    pieces = encode_tree(_forms(config, dtype))
     return {
-        target.name: sum(piece.nbytes if isinstance(piece, Payload) else len(piece) for piece in pieces),
+        target.name: sum(map(_size, encode_tree(_forms(config, dtype)))),
         flax_config_path(target).name: len(_config_text(config).encode()),
     }
 
 
 def write_flax(checkpoint: Checkpoint, target: Path, *, dtype: FlaxDtype = "bfloat16") -> None:
-    """Writes `<stem>.msgpack` and `<stem>.config.json`, both new, each synced to disk.
+    """Writes `<stem>.msgpack` and `<stem>.config.json`, both new.
 
     Args:
-        checkpoint: What to write; packed experts are decoded.
+        checkpoint: What to write; packed experts are decoded, arrays are cast.
         target: The `.msgpack` file.
-        dtype: Of every leaf.
+        dtype: Of every leaf; what is float32 in the checkpoint is rounded to bfloat16.
 
     Raises:
         FileExistsError: one of the two is there already.
         ValueError: no such dtype.
     """
-    chunks = flax_bytes(checkpoint, dtype=dtype)
-    _write(flax_config_path(target), iter([_config_text(checkpoint.config).encode()]))
-    _write(target, chunks)
+    check_flax_dtype(dtype)
+    for path in (target, flax_config_path(target)):
+        path.touch(exist_ok=False)
+    with OutputFiles(target.parent) as files:
+        for piece in flax_output(checkpoint, target.name, dtype=_DTYPES[dtype]).pieces():
+            piece.write(files)
+
+
+def flax_output(checkpoint: Checkpoint, target_name: str, *, dtype: np.dtype) -> Output:
+    """The bundle in pieces: its config, the structure of its tree, then leaf after leaf.
+
+    Args:
+        checkpoint: What to write; packed experts are decoded, arrays are cast.
+        target_name: Name of the `.msgpack` file.
+        dtype: Of every leaf, bfloat16 or float32.
+    """
+    config = checkpoint.config
+    path = Path(target_name)
+    return Output(
+        sizes=plan_flax_file_sizes(config, path, dtype=check_flax_dtype(dtype.name)),
+        pieces=lambda: [
+            *whole_files({flax_config_path(path).name: _config_text(config).encode()}),
+            *_tree_pieces(checkpoint, target_name, _forms(config, dtype.name)),
+        ],
+    )
+
+
+def check_flax_dtype(dtype: str) -> FlaxDtype:
+    """The name of a dtype that leaves can have.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"a Flax bundle is written in {' or '.join(_DTYPES)}, not {dtype!r}")
+    return cast("FlaxDtype", dtype)
+
+
+def _tree_pieces(checkpoint: Checkpoint, name: str, forms: Mapping[TreePath, Form]) -> list[Piece]:
+    """The structure as one piece, which gives the file its size, and one piece for the gaps of each leaf."""
+    leaves = flax_leaves(checkpoint.config)
+    structure: list[tuple[int, bytes]] = []
+    gaps: dict[TreePath, list[tuple[int, int]]] = {}
+    offset = 0
+    for piece in encode_tree(forms):
+        if isinstance(piece, Payload):
+            gaps.setdefault(piece.path, []).append((offset, piece.nbytes))
+        else:
+            structure.append((offset, piece))
+        offset += _size(piece)
+    file_size = offset
+
+    def write_structure(files: OutputFiles) -> None:
+        files.set_size(name, file_size)
+        for position, content in structure:
+            files.write(name, position, content)
+
+    def write_leaf(path: TreePath, files: OutputFiles) -> None:
+        payload = _Stream(_leaf_bytes(checkpoint, leaves[path], forms[path].dtype))
+        for position, nbytes in gaps[path]:
+            for portion in payload.take(nbytes):
+                files.write(name, position, portion)
+                position += len(portion)
+
+    return [Piece("structure of the tree", sum(len(content) for _, content in structure), write_structure)] + [
+        Piece("/".join(path), forms[path].nbytes, functools.partial(write_leaf, path)) for path in gaps
+    ]
+
+
+def _size(piece: bytes | Payload) -> int:
+    return piece.nbytes if isinstance(piece, Payload) else len(piece)
 
 
 def flax_bytes(checkpoint: Checkpoint, *, dtype: FlaxDtype = "bfloat16") -> Iterator[bytes | memoryview]:
@@ -69,10 +138,9 @@ def flax_bytes(checkpoint: Checkpoint, *, dtype: FlaxDtype = "bfloat16") -> Iter
     return _filled(checkpoint, _forms(checkpoint.config, dtype))
 
 
-def _forms(config: GptOssConfig, dtype: FlaxDtype) -> dict[TreePath, Form]:
-    if dtype not in _DTYPES:
-        raise ValueError(f"a Flax bundle is written in {' or '.join(_DTYPES)}, not {dtype!r}")
-    return {path: Form(leaf.shape, _DTYPES[dtype]) for path, leaf in flax_leaves(config).items()}
+def _forms(config: GptOssConfig, dtype: str) -> dict[TreePath, Form]:
+    leaf_dtype = _DTYPES[check_flax_dtype(dtype)]
+    return {path: Form(leaf.shape, leaf_dtype) for path, leaf in flax_leaves(config).items()}
 
 
 def _config_text(config: GptOssConfig) -> str:
@@ -139,11 +207,3 @@ def _slices(extent: int, length: int) -> Iterator[slice]:
     length = max(1, length)
     for start in range(0, extent, length):
         yield slice(start, min(start + length, extent))
-
-
-def _write(path: Path, chunks: Iterator[bytes | memoryview]) -> None:
-    with path.open("xb") as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())

@@ -91,17 +91,16 @@ def _database(item: Location) -> dict[str, Any]:
 
 def _cached(item: Location, tree: Tree, key: str, array: "tensorstore.TensorStore") -> "tensorstore.TensorStore":
     """The array itself; if its chunks are large, the same with a cache of decoded chunks."""
-    shape = array.chunk_layout.read_chunk.shape or array.shape
-    if math.prod(shape) * array.dtype.numpy_dtype.itemsize <= _CACHED_CHUNK_BYTES:
+    if math.prod(_extents(array.chunk_layout.read_chunk)) * array.dtype.numpy_dtype.itemsize <= _CACHED_CHUNK_BYTES:
         return array
     return _open(item, tree, key, _caching_context()).result()
 
 
 @functools.cache
 def _caching_context() -> "tensorstore.Context":
-    tensorstore = load_tensorstore()
-    spec = tensorstore.Context.Spec({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
-    context: tensorstore.Context = tensorstore.Context(spec, parent=shared_context())
+    library = load_tensorstore()
+    spec = library.Context.Spec({"cache_pool": {"total_bytes_limit": CACHE_BYTES}})
+    context: tensorstore.Context = library.Context(spec, parent=shared_context())
     return context
 
 
@@ -123,11 +122,16 @@ def _mismatches(leaf: Leaf, array: "tensorstore.TensorStore", stored_chunks: Map
         return [f"{leaf.shown} has the wrong shape, expected {_form(leaf.shape)}, found {_form(array.shape)}"]
     if dtype not in _DTYPES:
         return [f"{leaf.shown} has the wrong dtype, expected bfloat16 or float32, found {array.dtype.name}"]
-    chunk_shape = array.chunk_layout.write_chunk.shape or array.shape
-    chunk_count = math.prod(-(-size // chunk) for size, chunk in zip(array.shape, chunk_shape, strict=True))
+    chunk_shape = _extents(array.chunk_layout.write_chunk)
+    chunk_count = math.prod([-(-size // chunk) for size, chunk in zip(leaf.shape, chunk_shape, strict=True)])
     if stored_chunks is not None and (missing := chunk_count - stored_chunks.get(leaf.key, 0)) > 0:
         return [f"{leaf.shown} has lost {missing} of its {chunk_count} chunks"]
     return []
+
+
+def _extents(grid: "tensorstore.ChunkLayout.Grid") -> tuple[int, ...]:
+    """Shape of the chunks of an opened array, which always is known."""
+    return tuple(int(extent) for extent in grid.shape or () if extent)
 
 
 def _unequal_dtypes(leaves: list[Leaf], arrays: Mapping[str, "tensorstore.TensorStore"]) -> list[str]:

@@ -61,9 +61,9 @@ class Location:
         if not is_url(path):
             return Location(str(path), path=Path(path))
         url = str(path).rstrip("/")
-        tensorstore = load_tensorstore()
+        library = load_tensorstore()
         with explained("this URL cannot be opened", where=url):
-            return Location(url, spec=tensorstore.KvStore.Spec(f"{url}/").to_json())
+            return Location(url, spec=library.KvStore.Spec(f"{url}/").to_json())
 
     def __str__(self) -> str:
         return self._shown
@@ -99,9 +99,10 @@ class Location:
 
     def open(self) -> "tensorstore.KvStore":
         """The key-value store, opened."""
-        tensorstore = load_tensorstore()
+        library = load_tensorstore()
         with explained("the place cannot be opened", where=self):
-            return tensorstore.KvStore.open(self.kvstore(), context=shared_context()).result()
+            opened: tensorstore.KvStore = library.KvStore.open(self.kvstore(), context=shared_context()).result()
+        return opened
 
     def names(self) -> set[str]:
         """Names of the files and folders in it.

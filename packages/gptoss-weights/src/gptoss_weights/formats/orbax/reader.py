@@ -15,6 +15,7 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint, Index
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.fingerprints import fingerprint_of, identity_of_files
 from gptoss_weights.formats.folder import side_files
 from gptoss_weights.formats.orbax.arrays import open_arrays
 from gptoss_weights.formats.orbax.backend import explained, load_tensorstore
@@ -115,6 +116,18 @@ class OrbaxCheckpoint(Checkpoint):
         result = selection.apply(values)
         result.setflags(write=False)
         return result
+
+    def array_dtype(self, name: str) -> np.dtype:
+        """The dtype of the leaf."""
+        dtype: np.dtype = self._arrays[self._places[name][0].leaf.key].dtype.numpy_dtype
+        return dtype
+
+    def fingerprint(self) -> str | None:
+        """Changes with the config and with any file of the folder; unknown behind a URL."""
+        if self._item.path is None:
+            return None
+        files = identity_of_files(path for path in self._item.path.rglob("*") if path.is_file())
+        return fingerprint_of(self.format, self.config, files)
 
     def _read_into(self, target: np.ndarray, place: Place, selection: Selection) -> None:
         leaf = place.leaf

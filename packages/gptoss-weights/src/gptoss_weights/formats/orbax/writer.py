@@ -10,8 +10,10 @@ the few chunks that are on their way to disk; never a leaf, of which the largest
 """
 
 import collections
+import functools
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -29,13 +31,17 @@ from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree
 from gptoss_weights.formats.orbax.reader import CONFIG_FILE
 from gptoss_weights.formats.orbax.tree import Leaf, orbax_leaves
 from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.output.files import OutputFiles
+from gptoss_weights.output.pieces import Output, Piece, whole_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import tensorstore
 
-__all__ = ["CHUNK_BYTES", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]
+__all__ = ["CHUNK_BYTES", "LEAF_DTYPES", "orbax_output", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]
+
+LEAF_DTYPES = (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))  # what MaxText's parameters are
 
 CHUNK_BYTES = 24 * 2**20  # holds a query kernel of 20b, and one of its expert matrices, but not two
 CHECKSUM_BYTES = 4  # CRC-32C behind every chunk
@@ -58,11 +64,49 @@ def plan_orbax_sizes(
     return sizes
 
 
-def write_orbax(checkpoint: Checkpoint, target: "Path | str", *, is_scanned: bool) -> None:
-    """Writes the tree, Orbax's metadata and `config.json` into an empty folder, everything synced to disk.
+def orbax_output(checkpoint: Checkpoint, *, is_scanned: bool, dtype: DTypeLike = ml_dtypes.bfloat16) -> Output:
+    """The tree in pieces: the arrays, then `config.json` and Orbax's metadata, `commit_success.txt` last.
 
     MaxText restores it with `load_parameters_path=<target>`. Packed experts are decoded to bfloat16;
     everything else keeps its dtype.
+
+    Args:
+        checkpoint: What to write.
+        is_scanned: Whether layers are stacked in pairs, MaxText's default.
+        dtype: Of the arrays, for their sizes.
+
+    Raises:
+        CheckpointError: an odd number of layers cannot be scanned.
+        MissingDependencyError: the extra `orbax` is not installed.
+    """
+    load_tensorstore()
+    leaves = orbax_leaves(checkpoint.config, is_scanned=is_scanned)
+    texts = _texts(checkpoint.config, leaves, is_scanned=is_scanned)
+    sizes = plan_orbax_sizes(checkpoint.config, is_scanned=is_scanned, dtype=dtype)
+
+    def write(family: list[Leaf], files: OutputFiles) -> None:
+        for leaf in family:
+            shutil.rmtree(files.folder / leaf.key, ignore_errors=True)  # of an interrupted run
+        _write_family(checkpoint, Location.at(files.folder), family)
+
+    return Output(
+        sizes=sizes | {name: len(content) for name, content in texts.items()},
+        pieces=lambda: [
+            *(
+                Piece(
+                    " ".join(leaf.key for leaf in family),
+                    sum(sizes[leaf.key] for leaf in family),
+                    functools.partial(write, family),
+                )
+                for family in _families(leaves)
+            ),
+            *whole_files(texts),
+        ],
+    )
+
+
+def write_orbax(checkpoint: Checkpoint, target: "Path | str", *, is_scanned: bool) -> None:
+    """Writes the tree, Orbax's metadata and `config.json` into an empty folder, everything synced to disk.
 
     Args:
         checkpoint: What to write.
@@ -80,10 +124,8 @@ def write_orbax(checkpoint: Checkpoint, target: "Path | str", *, is_scanned: boo
     folder = Location.at(target)
     for family in _families(leaves):
         _write_family(checkpoint, folder, family)
-    folder.write(CONFIG_FILE, _config_text(checkpoint.config).encode())
-    folder.write(CHECKPOINT_METADATA, checkpoint_metadata_text({"scan_layers": is_scanned}).encode())
-    folder.write(TREE_METADATA, tree_metadata_text(leaf.path for leaf in leaves).encode())
-    folder.write(COMMIT_SUCCESS, b"Checkpoint commit was successful")
+    for name, content in _texts(checkpoint.config, leaves, is_scanned=is_scanned).items():
+        folder.write(name, content)
 
 
 def save_orbax_to_url(checkpoint: Checkpoint, url: str, *, is_scanned: bool) -> None:
@@ -102,6 +144,16 @@ def save_orbax_to_url(checkpoint: Checkpoint, url: str, *, is_scanned: bool) -> 
     for name, source in checkpoint.side_files.items():
         folder.write(name, source.read_bytes())
     write_orbax(checkpoint, url, is_scanned=is_scanned)
+
+
+def _texts(config: GptOssConfig, leaves: list[Leaf], *, is_scanned: bool) -> dict[str, bytes]:
+    """The small files beside the arrays, in the order in which they are written."""
+    return {
+        CONFIG_FILE: _config_text(config).encode(),
+        CHECKPOINT_METADATA: checkpoint_metadata_text({"scan_layers": is_scanned}).encode(),
+        TREE_METADATA: tree_metadata_text(leaf.path for leaf in leaves).encode(),
+        COMMIT_SUCCESS: b"Checkpoint commit was successful",
+    }
 
 
 def _families(leaves: list[Leaf]) -> list[list[Leaf]]:
@@ -135,7 +187,7 @@ def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf]) 
 def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
     tensor = checkpoint.read(name, (rows,))
     values = tensor.decode() if isinstance(tensor, Mxfp4Tensor) else tensor
-    if values.dtype not in (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)):
+    if values.dtype not in LEAF_DTYPES:
         raise ValueError(f"{name} is {values.dtype}; MaxText's leaves are bfloat16 or float32")
     return values
 
