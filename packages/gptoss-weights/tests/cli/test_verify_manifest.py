@@ -139,7 +139,7 @@ def test_manifest_may_stand_elsewhere(artefact: MakeArtefact, tmp_path: Path) ->
 def test_manifest_of_another_layout_is_said(artefact: MakeArtefact) -> None:
     manifest = artefact("hf") / "manifest.json"
     result = verify(artefact("openai"), "--manifest", manifest)
-    assert result.stdout.endswith(f"{manifest}: of layout hf; all tensors are as it says\n")
+    assert result.stdout.endswith(f"{manifest}: all tensors are as it says (files were not compared)\n")
 
 
 def test_manifest_of_another_checkpoint_is_asked_about(artefact: MakeArtefact) -> None:
@@ -181,3 +181,20 @@ def test_readme_is_no_finding_and_a_late_tokenizer_is_mentioned(artefact: MakeAr
     assert result.exit_code == 0
     assert result.stdout.endswith("not in the manifest: chat_template.jinja\n")
     assert json.loads(verify(path, "--json").stdout)["unlisted_files"] == ["chat_template.jinja"]
+
+
+def test_tree_behind_a_url_is_held_against_a_manifest_from_elsewhere(artefact: MakeArtefact) -> None:
+    folder = artefact("orbax-scanned")
+    url = f"file://{folder}"
+    result = CliRunner().invoke(main, ["verify", url])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(
+        "behind a URL there is no manifest, so a changed value that is still finite goes unseen\n"
+    )
+    manifest = folder / "manifest.json"
+    result = CliRunner().invoke(main, ["verify", url, "--manifest", str(manifest)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.endswith(f"{manifest}: all tensors are as it says (files were not compared)\n")
+    result = CliRunner().invoke(main, ["verify", url, "--write-manifest"])
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"error: {url}: manifests are of what stands on this machine. ")

@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from gptoss_weights import (
     open_checkpoint,
     read_manifest,
     verify_artefact,
+    write_manifest,
 )
 from gptoss_weights.formats.flax_msgpack.index import index_arrays
 from gptoss_weights.formats.flax_msgpack.tree import flax_leaves
+from gptoss_weights.formats.safetensors_files import read_header
 from gptoss_weights.manifest import find_artefact
 from gptoss_weights.testing import write_tiny_checkpoint
 
@@ -23,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*unknown config key:gptoss_weig
 
 type MakeArtefact = Callable[[str], Path]
 KINDS = ["openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"]
+MAXTEXT = Path(__file__).parents[1] / "formats" / "orbax" / "data"
 FLIPS = 25  # of each kind, besides one in every file
 
 
@@ -55,6 +59,13 @@ def tensor_ranges(path: Path) -> dict[Path, list[tuple[range, set[str]]]]:
                 add(scales, {name})
             case StoredArray() as array:
                 add(array, {name})
+            case None if checkpoint.format == "hf-bf16":
+                add(
+                    next(
+                        header[name] for shard in path.glob("*.safetensors") if name in (header := read_header(shard))
+                    ),
+                    {name},
+                )
     return found
 
 
@@ -118,6 +129,20 @@ def test_flipped_bit_in_a_chunk_of_orbax_names_the_tensors_of_its_leaf(artefact:
         assert damaged
         assert damaged <= expected
         assert all("it cannot be read" in damage.problem and "damaged" in damage.problem for damage in report.tensors)
+
+
+@pytest.mark.parametrize("name", ["maxtext-scanned", "maxtext-unscanned"])
+def test_flipped_bits_are_found_in_what_maxtext_wrote(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorstore", reason="needs the extra orbax")
+    path = Path(shutil.copytree(MAXTEXT / name, tmp_path / name))
+    manifest = write_manifest(path)
+    assert manifest == path / "0" / "items" / "manifest.json"
+    assert verify_artefact(path).problems == []
+    for file, bit in flips(path, seed=3):
+        flip(file, bit)
+        report = verify_artefact(path)
+        flip(file, bit)
+        assert [damage.path for damage in report.files] == [file], (file, bit)
 
 
 @pytest.mark.parametrize("kind", KINDS)

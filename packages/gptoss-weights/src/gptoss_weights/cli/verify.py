@@ -151,12 +151,14 @@ def _print_report(report: "VerificationReport", written: Path | None) -> None:
     click.echo(f"{report.path}: sound ({report.checkpoint.format}, {len(report.checkpoint)} tensors)")
     if written is not None:
         click.echo(f"{written}: written; from now on a single flipped bit is found")
+    elif report.manifest is None and report.artefact is None:
+        click.echo("behind a URL there is no manifest, so a changed value that is still finite goes unseen")
     elif report.manifest is None:
         click.echo(
             "there is no manifest, so a changed value that is still finite goes unseen; --write-manifest makes one"
         )
     elif not report.is_same_layout:
-        click.echo(f"{report.manifest_path}: of layout {report.manifest.format}; all tensors are as it says")
+        click.echo(f"{report.manifest_path}: all tensors are as it says (files were not compared)")
     else:
         click.echo(f"{report.manifest_path}: all {len(report.manifest.files)} files are as it says")
         if report.unlisted:
