@@ -100,7 +100,7 @@ def test_snapshot_of_the_hugging_face_cache_opens(tmp_path: Path) -> None:
 def test_path_that_is_no_checkpoint_folder_is_refused(tmp_path: Path) -> None:
     assert opening_error(tmp_path / "absent") == f"{tmp_path / 'absent'}: there is no such folder"
     (tmp_path / "file").touch()
-    assert "a checkpoint is a folder, but this is a file" in opening_error(tmp_path / "file")
+    assert "a checkpoint is a folder or a .msgpack file, but this is neither" in opening_error(tmp_path / "file")
     assert opening_error(tmp_path) == f"{tmp_path}: the folder holds no *.safetensors files"
     (tmp_path / "pytorch_model.bin").touch()
     assert "pickled weights, which are never opened" in opening_error(tmp_path)
@@ -204,22 +204,6 @@ def test_tensor_in_two_files_is_told(openai_folder: Path) -> None:
     shutil.copy(first, openai_folder / "copy.safetensors")
     message = opening_error(openai_folder)
     assert "stands in copy.safetensors as well" in message
-
-
-def test_plain_experts_get_a_clear_sentence(hf_folder: Path, edit_header: EditHeader) -> None:
-    (hf_folder / "model.safetensors.index.json").unlink()
-    for shard in hf_folder.glob("*.safetensors"):
-        edit_header(
-            shard,
-            lambda header: [
-                header.update({name.removesuffix("_blocks"): header.pop(name)})
-                for name in list(header)
-                if name.endswith("_blocks")
-            ],
-        )
-    message = opening_error(hf_folder)
-    assert "the experts are plain matrices, not MXFP4" in message
-    assert "This version reads only checkpoints whose experts are packed" in message
 
 
 def test_foreign_tensor_names_are_refused(tmp_path: Path, write_safetensors: Callable[..., Path]) -> None:

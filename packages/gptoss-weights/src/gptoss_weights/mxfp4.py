@@ -4,10 +4,6 @@ A block is 16 bytes, low nibble first, and a scale byte; value = code · 2^(scal
 looks up (scale, byte) → a pair of values in one table, which makes it exact by construction for
 every byte, subnormals and overflow included, and leaves no arithmetic in the loop. It works in
 chunks, so that beyond its result it needs a few MiB.
-
-Encoding is the OCP rule: the scale is the power of two below the block's maximum, less the two of
-code 6 = 1.5·2², and values round to the nearest code, ties to the even one. It returns every value
-that MXFP4 can hold unchanged.
 """
 
 import dataclasses
@@ -17,14 +13,13 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4", "encode_mxfp4"]
+__all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4"]
 
 MXFP4_BLOCK_SIZE = 32  # values that share one scale
 BYTES_PER_BLOCK = MXFP4_BLOCK_SIZE // 2
 SCALE_BIAS = 127
 LARGEST_EXACT_SCALE = 252  # beyond it code 6 overflows bfloat16 and float32 (OCP calls 255 NaN)
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
-_LARGEST_EXPONENT = 2  # of 6 = 1.5 · 2²
 _DECODE_CHUNK_BLOCKS = 1 << 16  # 1 MiB of packed bytes at a time
 
 
@@ -121,38 +116,3 @@ def _pair_table(dtype: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         values = (pairs[None] * powers[:, None, None]).astype(dtype)
     return values.reshape(-1).view(np.dtype(f"u{2 * dtype.itemsize}"))
-
-
-def encode_mxfp4(values: np.ndarray) -> Mxfp4Tensor:
-    """Packs values into MXFP4.
-
-    Args:
-        values: any floating dtype, [..., 32·G].
-
-    Raises:
-        ValueError: the last axis is no multiple of 32, or a value is not finite.
-
-    Source: OCP Microscaling Formats (MX) v1.0, section 6.3.
-    """
-    if values.ndim == 0 or values.shape[-1] % MXFP4_BLOCK_SIZE:
-        raise ValueError(f"the last axis of {values.shape} is no multiple of {MXFP4_BLOCK_SIZE}")
-    grouped = values.reshape(*values.shape[:-1], -1, MXFP4_BLOCK_SIZE).astype(np.float32)
-    if not np.isfinite(grouped).all():
-        raise ValueError("MXFP4 cannot hold a value that is not finite")
-    _, exponents = np.frexp(np.abs(grouped).max(axis=-1))  # maximum = m · 2^e with m in [0.5, 1)
-    scales = np.clip(exponents - 1 - _LARGEST_EXPONENT + SCALE_BIAS, 0, 254)
-    scaled = np.ldexp(grouped, (SCALE_BIAS - scales)[..., None].astype(np.int32))
-    codes = _nearest_codes(scaled)
-    blocks = codes[..., 0::2] | codes[..., 1::2] << 4
-    return Mxfp4Tensor(blocks, scales.astype(np.uint8))
-
-
-def _nearest_codes(scaled: np.ndarray) -> np.ndarray:
-    """Nearest code of each value; ties go to the even code, values past 6 to 6."""
-    magnitudes = np.array(FP4_VALUES[:8], np.float32)
-    midpoints = (magnitudes[1:] + magnitudes[:-1]) / 2
-    size = np.abs(scaled)
-    codes = np.searchsorted(midpoints, size, side="left").astype(np.uint8)
-    is_tie = (codes < 7) & (size == midpoints[np.minimum(codes, 6)])
-    codes += is_tie & (codes % 2 == 1)  # an exact midpoint lies between codes c and c + 1
-    return codes | np.signbit(scaled).astype(np.uint8) << 3

@@ -9,25 +9,27 @@ __all__ = ["open_checkpoint"]
 
 
 def open_checkpoint(path: Path | str, *, config: Path | str | None = None) -> Checkpoint:
-    """Opens a checkpoint folder and holds every name, shape and dtype against the schema.
+    """Opens a checkpoint and holds every name, shape and dtype against the schema.
 
-    The layout is recognised from the tensors' names: OpenAI's `original/` or Hugging Face's with
-    MXFP4 experts. A folder that holds both, as the published repositories do, opens as Hugging
+    What it is, is found by looking: OpenAI's `original/`; Hugging Face's layout with packed or plain
+    experts; the Flax bundle of the jax2onnx workflow, a `.msgpack` file; MaxText's Orbax trees, behind
+    any URL that TensorStore opens too. A folder that holds both published layouts opens as Hugging
     Face; its `original/` opens as OpenAI. Only headers are read.
 
     Args:
-        path: The folder.
+        path: A folder, a `.msgpack` file, or a URL such as `gs://bucket/run/0/items`.
         config: A `config.json` in either dialect that stands elsewhere.
 
     Raises:
         CheckpointError: no such folder, or whatever in it is missing, damaged or mismatched, all of
             it in one message that names file and tensor.
+        MissingDependencyError: an Orbax tree, without the extra `orbax`.
+        NetworkError: the server behind a URL does not answer.
     """
+    from gptoss_weights.formats.orbax.location import is_url
     from gptoss_weights.formats.registry import open_format
 
-    folder = Path(path)
-    if not folder.exists():
-        raise CheckpointError("there is no such folder", where=folder)
-    if not folder.is_dir():
-        raise CheckpointError("a checkpoint is a folder, but this is a file", where=folder, fix="Give its folder.")
-    return open_format(folder, config=None if config is None else Path(config))
+    place = path if is_url(path) else Path(path)
+    if isinstance(place, Path) and not place.exists():
+        raise CheckpointError("there is no such folder", where=place)
+    return open_format(place, config=None if config is None else Path(config))

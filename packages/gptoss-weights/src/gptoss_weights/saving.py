@@ -1,86 +1,195 @@
-"""save_checkpoint: streams a checkpoint into a folder that appears whole or not at all.
+"""save_checkpoint: streams a checkpoint to where it appears whole or not at all, in any format.
 
-Everything is written to a temporary folder beside the target, synced, and renamed. Memory holds one
-tensor at a time; a stored one is not even copied.
+Everything is written into a folder beside the target and moved when it is complete. Memory holds one
+piece at a time; bytes that are stored already as they should be are copied by the kernel. A run that
+was interrupted, however hard, leaves that folder: the same call goes on from there and ends in the
+same bytes. After an error nothing is left.
 """
 
 import os
-import secrets
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError, NotEnoughSpaceError
-from gptoss_weights.formats.registry import layout_named
-from gptoss_weights.formats.safetensors_writer import plan_file_sizes, write_safetensors_folder
+from gptoss_weights.errors import CheckpointError
+from gptoss_weights.fingerprints import identity_of_files
+from gptoss_weights.formats.base import Format
+from gptoss_weights.formats.names import FormatName
+from gptoss_weights.formats.orbax.format import OrbaxFormat
+from gptoss_weights.formats.orbax.location import is_url
+from gptoss_weights.formats.registry import format_named
+from gptoss_weights.output.files import OutputFiles
+from gptoss_weights.output.pieces import Output, write_pieces
+from gptoss_weights.output.staging import Staging
+from gptoss_weights.output.target import OutputTarget
+from gptoss_weights.views import cast, dequantized
+from gptoss_weights.views.casting import float_dtype
 
-__all__ = ["save_checkpoint"]
+__all__ = ["plan_output", "save_checkpoint"]
+
+_JOB_VERSION = "1"  # of the bytes that a job ends in: to be raised when a writer changes them
 
 
 def save_checkpoint(
     checkpoint: Checkpoint,
     path: Path | str,
     *,
-    format: Literal["openai", "hf"] = "openai",  # noqa: A002 - as the attribute of Checkpoint
+    format: FormatName = "openai",  # noqa: A002 - as the attribute of Checkpoint
+    dtype: DTypeLike | None = None,
     max_shard_bytes: int | None = None,
+    durable: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Writes a checkpoint in a published layout: weights, index, config, and the files that travel along.
+    """Writes a checkpoint: weights, index, config, and the files that travel along.
 
     Args:
-        checkpoint: What to write; its experts must be packed as MXFP4.
-        path: The folder to make. It may exist if it is empty.
-        format: "openai" (`original/`) or "hf".
-        max_shard_bytes: Most tensor bytes in one file; by default as published.
+        checkpoint: What to write. "openai" and "hf" hold experts packed as MXFP4: wrap it in
+            `quantized` if they are not. The other formats hold them plain, and they are decoded.
+        path: The folder to make, which may exist if it is empty; for "flax" the `.msgpack` file; for
+            the Orbax trees also a URL that TensorStore opens.
+        format: "openai" (`original/`), "hf" (MXFP4), "hf-bf16" (plain), "flax" (a bundle), or
+            "orbax-scanned" or "orbax-unscanned" (MaxText's trees).
+        dtype: Of the plain arrays, which are rounded to it. By default they have to be bfloat16, as
+            published, and nothing is rounded.
+        max_shard_bytes: Most tensor bytes in one safetensors file; by default as published.
+        durable: Wait until the disk has everything. Otherwise the system writes it in its own time, as
+            after `cp`: a power failure within the next half minute may cost it.
+        progress: Called with the number of bytes after each piece that is written, or was before.
 
     Raises:
-        CheckpointError: the target is there already, or its parent is not.
+        CheckpointError: the target is there already, its parent is not, another process is writing
+            it, the geometry does not fit the format, or a value does not fit the dtype.
         NotEnoughSpaceError: the disk cannot hold it.
+        MissingDependencyError: an Orbax tree, without the extra `orbax`.
         ValueError: no such format, or a tensor is not as the format stores it.
     """
-    layout = layout_named(format)
-    target = Path(path).absolute() if Path(path).name == "" else Path(path)  # "." has no name to rename to
-    _refuse_occupied(target)
-    sizes = plan_file_sizes(checkpoint.config, layout, max_shard_bytes=max_shard_bytes)
-    _check_space(target, sum(sizes.values()))
-    staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    staging.mkdir()
-    try:
-        for name, source in checkpoint.side_files.items():
-            shutil.copyfile(source, staging / name)
-        write_safetensors_folder(checkpoint, layout, staging, max_shard_bytes=max_shard_bytes)
-        _sync_folder(staging)
-        _move_into_place(staging, target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _refuse_occupied(target: Path) -> None:
-    if target.is_dir() and not any(target.iterdir()):
+    chosen = format_named(format)
+    if is_url(path):
+        _save_to_url(checkpoint, str(path), chosen, dtype)
         return
-    if target.exists() or target.is_symlink():
-        raise CheckpointError("the target is not empty", where=target, fix="Choose another, or remove it first.")
-    if not target.parent.is_dir():
-        raise CheckpointError("the folder to write into does not exist", where=target.parent)
+    target = OutputTarget(Path(path), is_file=bool(chosen.suffix))
+    output = plan_output(checkpoint, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    job = _job(checkpoint, format, dtype, max_shard_bytes)
+    with target.held():
+        staging = Staging(target.staging_folder)
+        if not staging.is_finished(job):
+            target.refuse_occupied(*output.sizes)
+            target.check_space(output.nbytes + sum(file.stat().st_size for file in checkpoint.side_files.values()))
+            _write(output, checkpoint.side_files, staging, job, progress)
+            if durable:
+                _sync(staging.files)
+            staging.finish()
+        target.move_into_place(staging.files, own=frozenset(output.sizes))
+        if durable:
+            _sync_folder(target.path.parent)
+        staging.discard()
 
 
-def _check_space(target: Path, needed: int) -> None:
-    free = shutil.disk_usage(target.parent).free
-    if needed > free:
-        raise NotEnoughSpaceError(
-            "the disk cannot hold the checkpoint", where=target, expected=f"{needed} bytes free", found=f"{free} bytes"
-        )
+def plan_output(
+    checkpoint: Checkpoint,
+    path: Path | str,
+    *,
+    format: FormatName = "openai",  # noqa: A002 - as the attribute of Checkpoint
+    dtype: DTypeLike | None = None,
+    max_shard_bytes: int | None = None,
+) -> Output:
+    """What `save_checkpoint` would write: its files and their sizes, without writing them.
+
+    Raises:
+        CheckpointError, MissingDependencyError, ValueError: as `save_checkpoint`, as far as it is
+            known before anything is written.
+    """
+    chosen = format_named(format)
+    if chosen.suffix and Path(path).suffix != chosen.suffix:
+        raise ValueError(f"{path}: the target of {format} is a file that ends with {chosen.suffix}")
+    array_dtype = float_dtype("bfloat16" if dtype is None else dtype)
+    chosen.check(checkpoint.config, array_dtype)
+    prepared = _prepared(checkpoint, chosen, array_dtype, is_cast=dtype is not None)
+    return chosen.output(
+        prepared, target_name=Path(path).absolute().name, dtype=array_dtype, max_shard_bytes=max_shard_bytes
+    )
 
 
-def _move_into_place(staging: Path, target: Path) -> None:
+def _prepared(checkpoint: Checkpoint, chosen: Format, dtype: np.dtype, *, is_cast: bool) -> Checkpoint:
+    """The checkpoint with its experts as the format holds them and its arrays of one dtype."""
+    prepared = cast(checkpoint, dtype) if is_cast else checkpoint
+    for name, spec in prepared.specs.items():
+        found = prepared.array_dtype(name)
+        if chosen.is_packed and spec.is_expert_matrix:
+            if found is not None:
+                raise ValueError(
+                    f"{name} is {found}, not packed as MXFP4, but {chosen.name} holds it so; wrap the checkpoint "
+                    "in quantized() first"
+                )
+        elif found is None and not spec.is_expert_matrix:
+            raise ValueError(f"{name} is packed as MXFP4, but {chosen.name} holds it as {dtype}")
+        elif found not in (None, dtype):
+            raise ValueError(f"{name} is {found}; give dtype={dtype.name!r} to have arrays rounded to it")
+    return prepared if chosen.is_packed else dequantized(prepared, dtype)
+
+
+def _write(
+    output: Output,
+    side_files: Mapping[str, Path],
+    staging: Staging,
+    job: Mapping[str, str] | None,
+    progress: Callable[[int], object],
+) -> None:
+    done = staging.begin(job)
     try:
-        staging.rename(target)  # atomic; over an empty folder too
-    except OSError as error:
-        if target.exists():
-            raise CheckpointError("the target appeared while it was being written", where=target) from error
+        for name, source in side_files.items():
+            shutil.copyfile(source, staging.files / name)
+        with OutputFiles(staging.files) as files:
+            for nbytes in write_pieces(output.pieces(), files, done=done, record=staging.record):
+                progress(nbytes)
+    except Exception:  # not an interruption: the same call would fail again, and a full disk wants its room back
+        staging.discard()
         raise
+
+
+def _job(
+    checkpoint: Checkpoint, format_name: str, dtype: DTypeLike | None, max_shard_bytes: int | None
+) -> dict[str, str] | None:
+    fingerprint = checkpoint.fingerprint()
+    if fingerprint is None:
+        return None
+    return {
+        "version": _JOB_VERSION,
+        "format": format_name,
+        "dtype": "" if dtype is None else float_dtype(dtype).name,
+        "max_shard_bytes": str(max_shard_bytes),
+        "checkpoint": fingerprint,
+        "side_files": repr(identity_of_files(checkpoint.side_files.values())),
+    }
+
+
+def _save_to_url(checkpoint: Checkpoint, url: str, chosen: Format, dtype: DTypeLike | None) -> None:
+    from gptoss_weights.formats.orbax.writer import save_orbax_to_url
+
+    if not isinstance(chosen, OrbaxFormat):
+        raise CheckpointError(
+            "only Orbax trees can be written to a URL", where=url, found=chosen.name, fix="Write to a folder first."
+        )
+    array_dtype = float_dtype("bfloat16" if dtype is None else dtype)
+    chosen.check(checkpoint.config, array_dtype)
+    prepared = _prepared(checkpoint, chosen, array_dtype, is_cast=dtype is not None)
+    save_orbax_to_url(prepared, url, is_scanned=chosen.is_scanned)
+
+
+def _sync(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _sync_file(Path(root, name))
+        _sync_folder(Path(root))
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,14 +1,15 @@
 """A checkpoint whose every tensor is a range of bytes of a file, read through memory maps."""
 
 import functools
-import mmap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
 from gptoss_weights.config import GptOssConfig
+from gptoss_weights.fingerprints import fingerprint_of, identity_of_files
+from gptoss_weights.mapped_file import MappedFile
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 
 __all__ = ["StoredCheckpoint"]
@@ -22,6 +23,7 @@ class StoredCheckpoint(Checkpoint):
         format: Name of the layout.
         side_files: File name → path.
         tensors: Canonical name → where its bytes stand; the caller has held them against the schema.
+        transposed: Names of those whose last two axes stand swapped on disk.
     """
 
     def __init__(
@@ -31,16 +33,19 @@ class StoredCheckpoint(Checkpoint):
         format: str,  # noqa: A002 - as the attribute of Checkpoint
         side_files: Mapping[str, Path],
         tensors: Mapping[str, StoredArray | StoredMxfp4],
+        transposed: Collection[str] = (),
     ) -> None:
         self.config = config
         self.format = format
         self.side_files = side_files
         self._tensors = tensors
-        self._maps = functools.cache(_map_file)
+        self._transposed = frozenset(transposed)
+        self._files = functools.cache(MappedFile)
 
-    def stored(self, name: str) -> StoredArray | StoredMxfp4:
-        """Where the tensor's bytes stand on disk."""
-        return self._tensors[name]
+    def stored(self, name: str) -> StoredArray | StoredMxfp4 | None:
+        """Where the tensor's bytes stand on disk; None where they stand transposed."""
+        stored = self._tensors[name]
+        return None if name in self._transposed else stored
 
     def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
         """One tensor or a part of it; only the bytes that are then used are read from disk."""
@@ -48,14 +53,24 @@ class StoredCheckpoint(Checkpoint):
         if isinstance(stored, StoredMxfp4):
             packed = Mxfp4Tensor(self._view(stored.blocks), self._view(stored.scales))
             return packed[index] if index else packed
-        return self._view(stored)[(*index, ...)]
+        array = self._view(stored)
+        return (array.swapaxes(-1, -2) if name in self._transposed else array)[(*index, ...)]
+
+    def array_dtype(self, name: str) -> np.dtype | None:
+        """The dtype of an array; None where the tensor is packed as MXFP4."""
+        stored = self._tensors[name]
+        return stored.dtype if isinstance(stored, StoredArray) else None
+
+    def fingerprint(self) -> str:
+        """Changes with the config, with where tensors stand, and with their files."""
+        arrays = [half for stored in self._tensors.values() for half in _halves(stored)]
+        places = [(str(array.path.absolute()), array.offset, array.dtype.name, array.shape) for array in arrays]
+        files = identity_of_files({array.path for array in arrays})
+        return fingerprint_of(self.format, self.config, places, files)
 
     def _view(self, stored: StoredArray) -> np.ndarray:
-        count = stored.nbytes // stored.dtype.itemsize
-        flat = np.frombuffer(self._maps(stored.path), stored.dtype, count, stored.offset)
-        return flat.reshape(stored.shape)
+        return self._files(stored.path).view(stored)
 
 
-def _map_file(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _halves(stored: StoredArray | StoredMxfp4) -> tuple[StoredArray, ...]:
+    return (stored.blocks, stored.scales) if isinstance(stored, StoredMxfp4) else (stored,)

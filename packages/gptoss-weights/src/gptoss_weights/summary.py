@@ -1,19 +1,17 @@
 """summarize: what a checkpoint holds, known without reading a weight."""
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
-from gptoss_weights.schema import TensorSpec, count_active_parameters, count_parameters
+from gptoss_weights.schema import count_active_parameters, count_parameters
 
 __all__ = ["CheckpointSummary", "TensorSummary", "summarize", "tensor_path"]
 
 _MXFP4_BLOCK_BYTES = MXFP4_BLOCK_SIZE // 2 + 1  # codes and scale
-_BF16_BYTES = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,17 +98,11 @@ def tensor_path(stored: StoredArray | StoredMxfp4 | None) -> Path | None:
 
 def _tensor_summaries(checkpoint: Checkpoint) -> Iterator[TensorSummary]:
     for name, spec in checkpoint.specs.items():
-        stored = checkpoint.stored(name)
-        dtype, nbytes = _published(spec)
-        if isinstance(stored, StoredArray):
-            dtype = stored.dtype.name
-        if stored is not None:
-            nbytes = stored.nbytes
-        yield TensorSummary(name=name, shape=spec.shape, dtype=dtype, nbytes=nbytes, file=tensor_path(stored))
-
-
-def _published(spec: TensorSpec) -> tuple[str, int]:
-    """Dtype and bytes of a tensor that is not stored, as the published layouts would have it."""
-    if spec.is_expert_matrix:
-        return "MXFP4", math.prod(spec.shape) // MXFP4_BLOCK_SIZE * _MXFP4_BLOCK_BYTES
-    return "bfloat16", math.prod(spec.shape) * _BF16_BYTES
+        dtype = checkpoint.array_dtype(name)
+        yield TensorSummary(
+            name=name,
+            shape=spec.shape,
+            dtype="MXFP4" if dtype is None else dtype.name,
+            nbytes=spec.size // MXFP4_BLOCK_SIZE * _MXFP4_BLOCK_BYTES if dtype is None else spec.size * dtype.itemsize,
+            file=tensor_path(checkpoint.stored(name)),
+        )

@@ -2,7 +2,7 @@
 
 Opening has held names, shapes and dtypes against the schema already. This reads on: every array
 must be finite, and no MXFP4 scale may overflow (253 and 254 make infinities of the large codes, OCP
-calls 255 NaN). Arrays are read in pieces through the memory map, so memory stays flat.
+calls 255 NaN). Tensors are read in pieces of some rows, so memory stays flat.
 """
 
 import dataclasses
@@ -14,11 +14,10 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint, StoredMxfp4
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.mxfp4 import LARGEST_EXACT_SCALE, Mxfp4Tensor
+from gptoss_weights.row_pieces import row_pieces
 from gptoss_weights.summary import tensor_path
 
 __all__ = ["Finding", "find_corruption", "verify_checkpoint"]
-
-_PIECE_VALUES = 1 << 22  # 8 MiB of bfloat16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,15 +37,20 @@ def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) 
     """Reads tensors (all, or those named) and yields what is wrong with them as it is found."""
     for name in checkpoint if names is None else names:
         stored = checkpoint.stored(name)
-        tensor = checkpoint.read(name)
-        if isinstance(tensor, Mxfp4Tensor):
+        counts = _Counts()
+        for start, tensor in row_pieces(checkpoint, name):
+            if isinstance(tensor, Mxfp4Tensor):
+                counts.add(start, tensor.scales, tensor.scales > LARGEST_EXACT_SCALE)
+            else:
+                counts.add(start, tensor, ~np.isfinite(tensor))
+        if counts.first is None:
+            continue
+        if checkpoint.array_dtype(name) is None:
             file = stored.scales.path if isinstance(stored, StoredMxfp4) else None
-            problem = _scale_problem(tensor.scales)
+            what = f"MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow"
         else:
-            file = tensor_path(stored)
-            problem = _finiteness_problem(tensor)
-        if problem is not None:
-            yield Finding(tensor=name, file=file, problem=problem)
+            file, what = tensor_path(stored), "values are not finite"
+        yield Finding(tensor=name, file=file, problem=counts.sentence(what))
 
 
 def verify_checkpoint(checkpoint: Checkpoint) -> None:
@@ -60,32 +64,23 @@ def verify_checkpoint(checkpoint: Checkpoint) -> None:
         raise CheckpointError("; ".join(findings))
 
 
-def _scale_problem(scales: np.ndarray) -> str | None:
-    suspect = scales > LARGEST_EXACT_SCALE
-    count = int(np.count_nonzero(suspect))
-    if not count:
-        return None
-    first = _position(int(suspect.argmax()), scales.shape)
-    return (
-        f"{count} of {scales.size} MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow, "
-        f"the first is {scales[first]} at {list(first)}"
-    )
+class _Counts:
+    """How many elements of a tensor are suspect, and the first of them."""
 
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self._suspect = self._elements = 0
 
-def _finiteness_problem(array: np.ndarray) -> str | None:
-    flat = array.reshape(-1)
-    count, first = 0, None
-    for start in range(0, flat.size, _PIECE_VALUES):
-        infinite = ~np.isfinite(flat[start : start + _PIECE_VALUES])
-        found = int(np.count_nonzero(infinite))
-        if found and first is None:
-            first = start + int(infinite.argmax())
-        count += found
-    if first is None:
-        return None
-    position = _position(first, array.shape)
-    return f"{count} of {flat.size} values are not finite, the first is {array[position]} at {list(position)}"
+    def add(self, start: int, piece: np.ndarray, is_suspect: np.ndarray) -> None:
+        """Counts a piece whose first row is `start`."""
+        self._elements += piece.size
+        count = int(np.count_nonzero(is_suspect))
+        if not count:
+            return
+        self._suspect += count
+        if self.first is None:
+            row, *others = (int(i) for i in np.unravel_index(int(is_suspect.argmax()), piece.shape))
+            self.first = f"{piece[row, *others]} at {[start + row, *others]}"
 
-
-def _position(flat_index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(flat_index, shape))
+    def sentence(self, what: str) -> str:
+        return f"{self._suspect} of {self._elements} {what}, the first is {self.first}"

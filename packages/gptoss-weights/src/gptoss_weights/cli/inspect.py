@@ -19,7 +19,7 @@ __all__ = ["inspect"]
 @config_option
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @as_json
-def inspect(checkpoint: Path, config: Path | None, tensors: bool, as_json: bool) -> None:
+def inspect(checkpoint: Path | str, config: Path | None, tensors: bool, as_json: bool) -> None:
     """Says what CHECKPOINT holds; reads headers only.
 
     \b
@@ -40,7 +40,7 @@ def inspect(checkpoint: Path, config: Path | None, tensors: bool, as_json: bool)
         _print_tensors(summary)
 
 
-def _print_overview(checkpoint: Path, summary: "CheckpointSummary") -> None:
+def _print_overview(checkpoint: Path | str, summary: "CheckpointSummary") -> None:
     by_dtype = ", ".join(f"{dtype} {_count(nbytes)}" for dtype, nbytes in summary.bytes_by_dtype.items())
     rows = {
         "checkpoint": str(checkpoint),

@@ -3,6 +3,8 @@
 A raw tensor is one entry of a file: one or several parts stacked along the rows (the first axis),
 each part a canonical parameter, or one half of an MXFP4 pair. Its shape and dtype follow from the
 schema, so no layout repeats them; and since parts are row groups, each is one range of bytes.
+
+Arrays are published in bfloat16; float16, float32 and float64 are read as well.
 """
 
 import dataclasses
@@ -17,23 +19,21 @@ from gptoss_weights.checkpoint import StoredArray, StoredMxfp4
 from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
 from gptoss_weights.schema import TensorSpec
 
-__all__ = ["Part", "RawTensor", "locate", "raw_tensor", "split_mxfp4"]
+__all__ = ["ARRAY_DTYPES", "BFLOAT16", "Half", "Part", "RawTensor", "locate", "raw_tensor", "split_mxfp4"]
 
 type Half = Literal["array", "blocks", "scales"]
 
-_DTYPES: Mapping[Half, np.dtype] = {
-    "array": np.dtype(ml_dtypes.bfloat16),
-    "blocks": np.dtype(np.uint8),
-    "scales": np.dtype(np.uint8),
-}
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+ARRAY_DTYPES = (BFLOAT16, np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A canonical parameter, or the blocks or scales of one."""
+    """A canonical parameter, or the blocks or scales of one; `is_transposed` swaps its last two axes."""
 
     spec: TensorSpec
     half: Half = "array"
+    is_transposed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -45,8 +45,15 @@ class Part:
                 return (*leading, groups, MXFP4_BLOCK_SIZE // 2)
             case "scales":
                 return (*leading, groups)
+            case _ if self.is_transposed:
+                return (*leading[:-1], last, leading[-1])
             case _:
                 return self.spec.shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements on disk."""
+        return math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +62,12 @@ class RawTensor:
 
     name: str
     parts: tuple[Part, ...]
+    array_dtype: np.dtype = BFLOAT16
 
     @property
     def dtype(self) -> np.dtype:
-        """bfloat16, or uint8 for either half of an MXFP4 pair."""
-        return _DTYPES[self.parts[0].half]
+        """The dtype of arrays, or uint8 for either half of an MXFP4 pair."""
+        return self.array_dtype if self.parts[0].half == "array" else np.dtype(np.uint8)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,9 +81,9 @@ class RawTensor:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def raw_tensor(name: str, specs: Iterable[TensorSpec]) -> RawTensor:
+def raw_tensor(name: str, specs: Iterable[TensorSpec], *, is_transposed: bool = False) -> RawTensor:
     """Canonical arrays stacked along their rows under one name."""
-    return RawTensor(name, tuple(Part(spec) for spec in specs))
+    return RawTensor(name, tuple(Part(spec, is_transposed=is_transposed) for spec in specs))
 
 
 def split_mxfp4(blocks_name: str, scales_name: str, spec: TensorSpec) -> tuple[RawTensor, RawTensor]:

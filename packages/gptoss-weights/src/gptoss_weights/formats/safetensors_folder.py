@@ -1,22 +1,27 @@
-"""Opens a folder of safetensors files in either published layout, held against the schema."""
+"""Opens a folder of safetensors files in any of their layouts, held against the schema."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.folder import FolderContents, read_folder, side_files
-from gptoss_weights.formats.layouts import HUGGINGFACE, OPENAI, Layout
+from gptoss_weights.formats.layouts import HUGGINGFACE, HUGGINGFACE_PLAIN, OPENAI, Layout
+from gptoss_weights.formats.orientation import (
+    refuse_leftover_quantization,
+    refuse_transposed_squares,
+    untransposed_experts,
+)
+from gptoss_weights.formats.problems import gathered_problems
 from gptoss_weights.formats.raw_tensors import RawTensor, locate
 from gptoss_weights.formats.safetensors_files import DTYPES
 from gptoss_weights.stored_checkpoint import StoredCheckpoint
 
 __all__ = ["open_safetensors_folder"]
 
-_SHOWN_PROBLEMS = 5  # of one checkpoint; hundreds would hide the first
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_BF16_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+_PLAIN_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
 
 def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
@@ -29,28 +34,30 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
     geometry = GptOssConfig.read(config or folder / "config.json")
     problems = list(contents.problems)
     layout = _layout_of(folder, contents) if contents.tensors else None
+    if layout is HUGGINGFACE_PLAIN:
+        refuse_leftover_quantization(config or folder / "config.json", geometry)
     if layout is not None and not problems:
-        problems += _mismatches(folder, layout.tensors(geometry), contents.tensors)
+        problems += untransposed_experts(folder, layout, geometry, contents.tensors)
+        problems = problems or _mismatches(folder, layout, geometry, contents.tensors)
     if problems or layout is None:
-        raise _gathered(folder, problems)
-    return StoredCheckpoint(
+        raise gathered_problems(folder, problems, fix=_next_step(problems))
+    raw_tensors = layout.tensors(geometry)
+    checkpoint = StoredCheckpoint(
         config=geometry,
         format=layout.name,
         side_files=side_files(folder),
-        tensors=locate(layout.tensors(geometry), contents.tensors),
+        tensors=locate(raw_tensors, contents.tensors),
+        transposed={part.spec.name for raw in raw_tensors for part in raw.parts if part.is_transposed},
     )
+    if layout is HUGGINGFACE_PLAIN:
+        refuse_transposed_squares(folder, checkpoint)
+    return checkpoint
 
 
 def _layout_of(folder: Path, contents: FolderContents) -> Layout:
     names = contents.tensors
-    if any(name.endswith(_BF16_EXPERTS) for name in names):
-        raise CheckpointError(
-            "the experts are plain matrices, not MXFP4",
-            where=folder,
-            expected="gate_up_proj_blocks and gate_up_proj_scales",
-            found="gate_up_proj",
-            fix="This version reads only checkpoints whose experts are packed as published.",
-        )
+    if any(name.endswith(_PLAIN_EXPERTS) for name in names):
+        return HUGGINGFACE_PLAIN
     for layout in (HUGGINGFACE, OPENAI):
         if any(layout.owns(name) for name in names):
             return layout
@@ -62,15 +69,17 @@ def _layout_of(folder: Path, contents: FolderContents) -> Layout:
     )
 
 
-def _mismatches(folder: Path, expected: Iterable[RawTensor], found: Mapping[str, StoredArray]) -> list[str]:
+def _mismatches(folder: Path, layout: Layout, config: GptOssConfig, found: Mapping[str, StoredArray]) -> list[str]:
     problems = []
     names = set()
-    for raw in expected:
+    for raw in layout.tensors(config):
         names.add(raw.name)
         stored = found.get(raw.name)
         if stored is None:
             problems.append(f"{folder}: {raw.name} is missing, expected {_form(raw)}")
-        elif (stored.shape, stored.dtype) != (raw.shape, raw.dtype):
+            continue
+        dtypes = layout.array_dtypes if raw.parts[0].half == "array" else (raw.dtype,)
+        if stored.shape != raw.shape or stored.dtype not in dtypes:
             what = "shape" if stored.shape != raw.shape else "dtype"
             problems.append(
                 f"{stored.path}: {raw.name} has the wrong {what}, expected {_form(raw)}, found {_form(stored)}"
@@ -85,17 +94,9 @@ def _form(tensor: RawTensor | StoredArray) -> str:
     return f"{_DTYPE_NAMES[tensor.dtype]} [{', '.join(map(str, tensor.shape))}]"
 
 
-def _gathered(folder: Path, problems: list[str]) -> CheckpointError:
-    """One error of all problems; the folder is named once, the first few problems in full."""
-    if len(problems) == 1:
-        return CheckpointError(problems[0], fix=_next_step(problems))
-    shown = [problem.removeprefix(f"{folder}/").removeprefix(f"{folder}: ") for problem in problems[:_SHOWN_PROBLEMS]]
-    if len(problems) > len(shown):
-        shown.append(f"and {len(problems) - len(shown)} more")
-    return CheckpointError(f"{len(problems)} problems: {'; '.join(shown)}", where=folder, fix=_next_step(problems))
-
-
 def _next_step(problems: list[str]) -> str:
+    if any(" are not transposed, " in problem for problem in problems):
+        return "Save the checkpoint again with transformers, or convert it again from the packed one."
     if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
         return "Is this the config of these weights?"
     if any(" is missing, expected " in problem for problem in problems):

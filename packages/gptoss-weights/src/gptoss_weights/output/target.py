@@ -1,0 +1,140 @@
+"""The target of an output: a folder, or a file and what stands beside it, which appears whole or not at all.
+
+One process at a time works on a target: it holds a lock beside it, which the kernel lets go of when
+the process dies, however it dies. Whoever comes second is told who holds it.
+"""
+
+import contextlib
+import filecmp
+import json
+import os
+import shutil
+import socket
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Never
+
+from gptoss_weights.errors import CheckpointError, GptOssWarning, NotEnoughSpaceError
+from gptoss_weights.file_lock import file_lock
+
+__all__ = ["OutputTarget"]
+
+
+class OutputTarget:
+    """Where an output goes.
+
+    Args:
+        path: The folder, or the file.
+        is_file: Whether it is a file; further files of the output then stand beside it.
+    """
+
+    def __init__(self, path: Path, *, is_file: bool) -> None:
+        self.path = path.absolute() if path.name == "" else path  # "." has no name to rename to
+        self.is_file = is_file
+
+    @property
+    def staging_folder(self) -> Path:
+        """Where it is prepared; the same in every run."""
+        return self.path.with_name(f".{self.path.name}.partial")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes away while the block runs.
+
+        Raises:
+            CheckpointError: the folder around the target is not there, or another process works on it.
+        """
+        if not self.path.parent.is_dir():
+            raise CheckpointError("the folder to write into does not exist", where=self.path.parent)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with file_lock(lock, on_wait=lambda: self._refuse_held(lock)):
+            lock.write_text(json.dumps({"process": os.getpid(), "machine": socket.gethostname()}))
+            yield
+
+    def refuse_occupied(self, *names: str) -> None:
+        """Refuses to write over anything.
+
+        Args:
+            names: Of the files that stand beside a target that is a file, itself included.
+
+        Raises:
+            CheckpointError: the target, or one of the files, is there already.
+        """
+        if not self.is_file and self.path.is_dir() and not any(self.path.iterdir()):
+            return
+        for path in [self.path.with_name(name) for name in names] if self.is_file else [self.path]:
+            if path.exists() or path.is_symlink():
+                what = "the target is there already" if self.is_file else "the target is not empty"
+                raise CheckpointError(what, where=path, fix="Choose another, or remove it first.")
+
+    def check_space(self, needed: int) -> None:
+        """Holds the free space against what will be written, less what an interrupted run has left.
+
+        Raises:
+            NotEnoughSpaceError: the disk cannot hold it.
+        """
+        needed -= _occupied_bytes(self.staging_folder)
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise NotEnoughSpaceError(
+                "the disk cannot hold the checkpoint",
+                where=self.path,
+                expected=f"{needed} bytes free",
+                found=f"{free} bytes",
+            )
+
+    def move_into_place(self, files: Path, *, own: frozenset[str]) -> None:
+        """Moves what was prepared to where it belongs; what was moved before an interruption stays.
+
+        Args:
+            files: The folder that it was prepared in.
+            own: Names of the output's own files; others (a tokenizer) may be there already, beside a file.
+
+        Raises:
+            CheckpointError: something else has appeared there.
+        """
+        if not files.exists():
+            return
+        if self.is_file:
+            # The file itself comes last: whoever sees it finds what belongs to it.
+            for path in sorted(files.iterdir(), key=lambda path: (path.name == self.path.name, path.name)):
+                _move_beside(path, self.path.with_name(path.name), is_own=path.name in own)
+            return
+        try:
+            files.rename(self.path)  # atomic; over an empty folder too
+        except OSError as error:
+            if self.path.exists():
+                raise CheckpointError("the target appeared while it was being written", where=self.path) from error
+            raise
+
+    def _refuse_held(self, lock: Path) -> Never:
+        try:
+            holder = json.loads(lock.read_text())
+            found = f"process {holder['process']} on {holder['machine']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            found = "a process that has only just begun, or ended"
+        raise CheckpointError(
+            "another process is writing it", where=self.path, found=found, fix="Wait until it is done, or stop it."
+        )
+
+
+def _move_beside(source: Path, target: Path, *, is_own: bool) -> None:
+    if target.exists() and not target.samefile(source):
+        if is_own:
+            raise CheckpointError("the target appeared while it was being written", where=target)
+        if not filecmp.cmp(source, target, shallow=False):
+            message = f"{target} is there already, with other content than the checkpoint's; it is left as it is"
+            warnings.warn(message, GptOssWarning)
+        return
+    source.rename(target)
+
+
+def _occupied_bytes(folder: Path) -> int:
+    """What the files of a folder take of the disk; holes take nothing."""
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(root, name).lstat().st_blocks * 512  # POSIX: st_blocks counts 512 bytes
+    return total
