@@ -1,0 +1,96 @@
+"""transformers loads what is written as `hf` and `hf-bf16`, and computes from both what it did from the original."""
+
+import gc
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gptoss_weights import GptOssConfig, open_checkpoint, save_checkpoint
+from gptoss_weights.testing import write_tiny_checkpoint
+
+pytestmark = pytest.mark.oracle
+
+PROMPT_LENGTH = 29  # past the window of 11
+
+
+@pytest.fixture
+def transformers() -> Any:
+    return pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+def logits(transformers: Any, folder: Path, tokens: list[int]) -> np.ndarray:
+    """Logits [T, V] of a folder as transformers loads it, MXFP4 dequantised, computed in float32."""
+    import torch
+
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
+    if "quantization_config" in json.loads((folder / "config.json").read_text()):
+        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+    assert type(model).__name__ == "GptOssForCausalLM"
+    with torch.no_grad():
+        result = model(torch.tensor([tokens])).logits[0].numpy()
+    del model
+    gc.collect()
+    return result
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    return write_tiny_checkpoint(tmp_path / "original", format="openai", seed=4)
+
+
+@pytest.mark.parametrize("max_shard_bytes", [None, 200_000])
+@pytest.mark.parametrize("target", ["hf", "hf-bf16"])
+def test_logits_are_those_of_the_official_code(
+    transformers: Any,
+    official: Any,
+    original: Path,
+    make_prompt: Callable[[GptOssConfig, int], list[int]],
+    target: Any,
+    max_shard_bytes: int | None,
+    tmp_path: Path,
+) -> None:
+    checkpoint = open_checkpoint(original)
+    tokens = make_prompt(checkpoint.config, PROMPT_LENGTH)
+    save_checkpoint(checkpoint, tmp_path / "converted", format=target, max_shard_bytes=max_shard_bytes)
+    expected = official.record(checkpoint, tokens).arrays["logits"]
+    found = logits(transformers, tmp_path / "converted", tokens)
+    assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-5
+
+
+def test_both_layouts_give_the_same_logits_bit_by_bit(
+    transformers: Any, original: Path, make_prompt: Callable[[GptOssConfig, int], list[int]], tmp_path: Path
+) -> None:
+    checkpoint = open_checkpoint(original)
+    tokens = make_prompt(checkpoint.config, PROMPT_LENGTH)
+    results = []
+    for target in ("hf", "hf-bf16"):
+        save_checkpoint(checkpoint, tmp_path / target, format=target)
+        results.append(logits(transformers, tmp_path / target, tokens))
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
+def test_what_transformers_saves_opens_with_the_same_values(
+    transformers: Any, original: Path, dtype: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    checkpoint = open_checkpoint(original)
+    save_checkpoint(checkpoint, tmp_path / "plain", format="hf-bf16")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "plain", dtype=getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "theirs", max_shard_size="300KB")
+    assert "quantization_config" not in json.loads((tmp_path / "theirs" / "config.json").read_text())
+    theirs = open_checkpoint(tmp_path / "theirs")
+    assert theirs.format == "hf-bf16"
+    assert theirs.config == checkpoint.config
+    plain = open_checkpoint(tmp_path / "plain")
+    for name in plain:
+        found, written = theirs.read_array(name), plain.read_array(name)
+        assert found.dtype in (dtype, "float32")  # transformers keeps norms in float32 beside float16
+        np.testing.assert_array_equal(
+            found.astype(np.float32), written.astype(found.dtype).astype(np.float32), err_msg=name
+        )
