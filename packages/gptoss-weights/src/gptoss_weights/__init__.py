@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         NotEnoughSpaceError,
         ParityError,
     )
-    from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4, encode_mxfp4
+    from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4
+    from gptoss_weights.mxfp4_encoding import ScaleRule, encode_mxfp4
     from gptoss_weights.opening import open_checkpoint
     from gptoss_weights.probes import LAYER_PROBES, ProbeSpec, layer_probe, probe_specs
     from gptoss_weights.random_weights import random_checkpoint
@@ -56,6 +57,7 @@ __all__ = [
     "NotEnoughSpaceError",
     "ParityError",
     "ProbeSpec",
+    "ScaleRule",
     "StoredArray",
     "StoredMxfp4",
     "TensorSpec",
@@ -85,7 +87,8 @@ _CONTENTS = {
     "config": "GPT_OSS_20B GPT_OSS_120B RMS_NORM_EPS SWIGLU_ALPHA GptOssConfig",
     "errors": "CheckpointError GptOssError GptOssWarning MissingDependencyError NetworkError NotEnoughSpaceError"
     " ParityError",
-    "mxfp4": "FP4_VALUES MXFP4_BLOCK_SIZE Mxfp4Tensor decode_mxfp4 encode_mxfp4",
+    "mxfp4": "FP4_VALUES MXFP4_BLOCK_SIZE Mxfp4Tensor decode_mxfp4",
+    "mxfp4_encoding": "ScaleRule encode_mxfp4",
     "opening": "open_checkpoint",
     "probes": "LAYER_PROBES ProbeSpec layer_probe probe_specs",
     "random_weights": "random_checkpoint",

@@ -107,6 +107,25 @@ class Checkpoint(abc.ABC):
             raise KeyError(name)
         return None
 
+    def array_dtype(self, name: str) -> np.dtype | None:
+        """The dtype in which `read` gives a tensor, or None where it is packed as MXFP4.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        nothing = self.read(name, (slice(0, 0),))
+        return None if isinstance(nothing, Mxfp4Tensor) else nothing.dtype
+
+    def fingerprint(self) -> str | None:
+        """Tells cheaply whether two checkpoints, of two runs of a program, are the same.
+
+        What was interrupted goes on only from a checkpoint of the same fingerprint.
+
+        Returns:
+            A text that differs wherever the tensors may; None where that cannot be known.
+        """
+        return None
+
     def read_array(self, name: str, index: Index = ()) -> np.ndarray:
         """`read` of a tensor that is never packed.
 

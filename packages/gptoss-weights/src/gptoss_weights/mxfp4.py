@@ -8,10 +8,6 @@ left of the scale is a sum in the exponent of those: `values += is_not_zero * (e
 vectorised integer operations. Blocks whose result would leave the normal numbers are rare and are
 computed apart, by definition. It works in chunks that stay in a core's cache: beyond the result it
 holds a MiB a thread. float32 is bfloat16, widened.
-
-Encoding is the OCP rule: the scale is the power of two below the block's maximum, less the two of
-code 6 = 1.5·2², and values round to the nearest code, ties to the even one. It returns every value
-that MXFP4 can hold unchanged.
 """
 
 import dataclasses
@@ -23,14 +19,13 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4", "encode_mxfp4"]
+__all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4"]
 
 MXFP4_BLOCK_SIZE = 32  # values that share one scale
 BYTES_PER_BLOCK = MXFP4_BLOCK_SIZE // 2
 SCALE_BIAS = 127
 LARGEST_EXACT_SCALE = 252  # beyond it code 6 overflows bfloat16 and float32 (OCP calls 255 NaN)
 FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0)
-_LARGEST_EXPONENT = 2  # of 6 = 1.5 · 2²
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _MANTISSA_BITS = 7  # of bfloat16
 _NORMAL_SCALES = (2, LARGEST_EXACT_SCALE)  # under these every code but zero decodes to a normal number
@@ -196,51 +191,3 @@ def _exponent_rows() -> np.ndarray:
     """Scale → 32 times what it adds to the bits of a value that is not zero, less the mark; [256, 8] uint64."""
     added = (np.arange(256) - SCALE_BIAS << _MANTISSA_BITS) - 1
     return np.repeat(added.astype(np.uint16)[:, None], MXFP4_BLOCK_SIZE, axis=1).view(np.uint64)
-
-
-def encode_mxfp4(values: np.ndarray) -> Mxfp4Tensor:
-    """Packs values into MXFP4.
-
-    Args:
-        values: any floating dtype, [..., 32·G].
-
-    Raises:
-        ValueError: the last axis is no multiple of 32, or a value is not finite.
-
-    Source: OCP Microscaling Formats (MX) v1.0, section 6.3.
-    """
-    if values.ndim == 0 or values.shape[-1] % MXFP4_BLOCK_SIZE:
-        raise ValueError(f"the last axis of {values.shape} is no multiple of {MXFP4_BLOCK_SIZE}")
-    grouped = values.reshape(-1, MXFP4_BLOCK_SIZE)
-    blocks = np.empty((len(grouped), BYTES_PER_BLOCK), np.uint8)
-    scales = np.empty(len(grouped), np.uint8)
-    for start in range(0, len(grouped), _CHUNK_BLOCKS):
-        chunk = slice(start, start + _CHUNK_BLOCKS)
-        blocks[chunk], scales[chunk] = _encode_blocks(grouped[chunk].astype(np.float32))
-    groups = (*values.shape[:-1], values.shape[-1] // MXFP4_BLOCK_SIZE)
-    return Mxfp4Tensor(blocks.reshape(*groups, BYTES_PER_BLOCK), scales.reshape(groups))
-
-
-def _encode_blocks(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 [N, 32] → blocks [N, 16], scales [N]."""
-    sizes = np.abs(values)
-    largest = sizes.max(axis=-1)
-    if not np.isfinite(largest).all():
-        raise ValueError("MXFP4 cannot hold a value that is not finite")
-    _, exponents = np.frexp(largest)  # largest = m · 2^e with m in [0.5, 1)
-    scales = np.clip(exponents - 1 - _LARGEST_EXPONENT + SCALE_BIAS, 0, 254)
-    sizes *= np.ldexp(np.float32(1), SCALE_BIAS - scales)[:, None]
-    codes = _nearest_codes(sizes) | np.signbit(values).view(np.uint8) << 3
-    return codes[:, 0::2] | codes[:, 1::2] << 4, scales.astype(np.uint8)
-
-
-def _nearest_codes(sizes: np.ndarray) -> np.ndarray:
-    """Nearest code of each magnitude; ties go to the even code, magnitudes past 6 to 6.
-
-    The codes stand half a unit apart up to 2, one up to 4, two beyond: the code is the least of what
-    the three steps say, each rounded to the nearest integer, ties to even.
-    """
-    codes = np.rint(sizes * 2)
-    np.minimum(codes, np.rint(sizes) + 2, out=codes)
-    np.minimum(codes, np.rint(sizes / 2) + 4, out=codes)
-    return np.minimum(codes, 7, out=codes).astype(np.uint8)

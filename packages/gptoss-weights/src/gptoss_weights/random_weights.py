@@ -22,6 +22,8 @@ import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, Index
 from gptoss_weights.config import GptOssConfig
+from gptoss_weights.fingerprints import fingerprint_of
+from gptoss_weights.indexing import first_axis
 from gptoss_weights.mxfp4 import FP4_VALUES, LARGEST_EXACT_SCALE, MXFP4_BLOCK_SIZE, SCALE_BIAS, Mxfp4Tensor
 from gptoss_weights.schema import TensorSpec
 
@@ -57,9 +59,15 @@ class _RandomCheckpoint(Checkpoint):
         self.config = config
         self._seed = seed
 
+    def fingerprint(self) -> str:
+        return fingerprint_of(self.format, self.config, self._seed)
+
+    def array_dtype(self, name: str) -> np.dtype | None:
+        return None if self.specs[name].is_expert_matrix else np.dtype(ml_dtypes.bfloat16)
+
     def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
         spec = self.specs[name]
-        start, stop, rest = _first_axis(index, spec.shape[0])
+        start, stop, rest = first_axis(index, spec.shape[0])
         if spec.is_expert_matrix:
             packed = self._packed(spec, start, stop)
             return packed[rest] if rest else packed
@@ -101,20 +109,6 @@ class _RandomCheckpoint(Checkpoint):
     def _generator(self, name: str, part: int) -> "np.random.Generator":
         digest = hashlib.sha256(f"{self._seed} {name} {part}".encode()).digest()
         return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
-
-
-def _first_axis(index: Index, rows: int) -> tuple[int, int, Index]:
-    """The rows that an index needs, and the index into those."""
-    if not index:
-        return 0, rows, ()
-    first, *rest = index
-    if not isinstance(first, slice):
-        row = range(rows)[first]  # negative rows count from the end; IndexError past it
-        return row, row + 1, (0, *rest)
-    start, stop, step = first.indices(rows)
-    if step != 1:
-        return 0, rows, index
-    return start, max(start, stop), (slice(None), *rest)
 
 
 def _moments(spec: TensorSpec) -> tuple[float, float]:

@@ -1,7 +1,6 @@
 """A checkpoint whose every tensor is a range of bytes of a file, read through memory maps."""
 
 import functools
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
 from gptoss_weights.config import GptOssConfig
+from gptoss_weights.fingerprints import fingerprint_of, identity_of_files
+from gptoss_weights.mapped_file import MappedFile
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 
 __all__ = ["StoredCheckpoint"]
@@ -36,7 +37,7 @@ class StoredCheckpoint(Checkpoint):
         self.format = format
         self.side_files = side_files
         self._tensors = tensors
-        self._maps = functools.cache(_map_file)
+        self._files = functools.cache(MappedFile)
 
     def stored(self, name: str) -> StoredArray | StoredMxfp4:
         """Where the tensor's bytes stand on disk."""
@@ -50,12 +51,21 @@ class StoredCheckpoint(Checkpoint):
             return packed[index] if index else packed
         return self._view(stored)[(*index, ...)]
 
+    def array_dtype(self, name: str) -> np.dtype | None:
+        """The dtype of an array; None where the tensor is packed as MXFP4."""
+        stored = self._tensors[name]
+        return stored.dtype if isinstance(stored, StoredArray) else None
+
+    def fingerprint(self) -> str:
+        """Changes with the config, with where tensors stand, and with their files."""
+        arrays = [half for stored in self._tensors.values() for half in _halves(stored)]
+        places = [(str(array.path.absolute()), array.offset, array.dtype.name, array.shape) for array in arrays]
+        files = identity_of_files({array.path for array in arrays})
+        return fingerprint_of(self.format, self.config, places, files)
+
     def _view(self, stored: StoredArray) -> np.ndarray:
-        count = stored.nbytes // stored.dtype.itemsize
-        flat = np.frombuffer(self._maps(stored.path), stored.dtype, count, stored.offset)
-        return flat.reshape(stored.shape)
+        return self._files(stored.path).view(stored)
 
 
-def _map_file(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _halves(stored: StoredArray | StoredMxfp4) -> tuple[StoredArray, ...]:
+    return (stored.blocks, stored.scales) if isinstance(stored, StoredMxfp4) else (stored,)

@@ -1,6 +1,9 @@
 """Reports: one page for people, one JSON file for programs, one table for the terminal."""
 
+import contextlib
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from gptoss_parity.atomic_files import write_bytes
@@ -22,9 +25,23 @@ def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
     Returns:
         Both paths.
     """
-    from gptoss_parity.report.page import report_page  # matplotlib takes a second, and JSON needs none of it
-
     html, document = folder / "report.html", folder / "report.json"
     write_bytes(document, report_json(report).encode())
-    write_bytes(html, report_page(report).encode())
+    with _quiet_matplotlib():
+        from gptoss_parity.report.page import report_page  # matplotlib takes a second, and JSON needs none of it
+
+        page = report_page(report)
+    write_bytes(html, page.encode())
     return html, document
+
+
+@contextlib.contextmanager
+def _quiet_matplotlib() -> Iterator[None]:
+    """Keeps to itself that matplotlib builds its font cache on first use, or finds no place for one."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -108,13 +108,13 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
     if comparison.probes:
         add(
             "Error along the forward pass",
-            "Dashed: the limit for hidden states. Exactly 0 is not drawn.",
+            "Over the tokens that no flip reaches; dotted: over all. Dashed: the limit for hidden states.",
             error_growth(comparison, f"{prefix}-growth"),
         )
     if any(probe.name == "logits" for probe in comparison.probes):
         add(
             "Error by position",
-            "Dashed: the limit for one token. Dotted: the first token to outgrow the window.",
+            "Yellow: flipped tokens; violet: tokens that see one. Dashed: the limit for a clean token.",
             error_by_position(comparison, f"{prefix}-position"),
         )
         add(

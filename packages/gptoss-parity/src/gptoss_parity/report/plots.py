@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from gptoss_parity.compare import Comparison
 from gptoss_parity.measures import ProbeMeasures
-from gptoss_parity.routing import FlipKind, LayerRouting
+from gptoss_parity.routing import FlipKind, LayerRouting, Reach
 
 __all__ = ["error_by_position", "error_growth", "logits_difference", "logits_scatter", "routing_map"]
 
@@ -76,17 +76,22 @@ def error_growth(comparison: Comparison, prefix: str) -> str:
             ("router logits", SERIES_B, "s", _layer_series(probes, layers, "router_logits")),
             ("router weights", SERIES_C, "^", _layer_series(probes, layers, "router_weights")),
         )
+        values: list[float] = []
         for label, color, marker, points in series:
-            drawn = [(x, y) for x, y in points if 0 < y < np.inf]  # exactly 0 has no place on a log scale
-            if drawn:
-                axes.plot(*zip(*drawn, strict=True), color=color, marker=marker, label=label)
+            clean = _drawable([(x, probe.clean_relative_l2) for x, probe in points])
+            every = _drawable([(x, probe.relative_l2) for x, probe in points])
+            if every and every != clean:
+                axes.plot(*zip(*every, strict=True), color=color, linestyle=(0, (1, 1.5)), linewidth=1)
+            if clean:
+                axes.plot(*zip(*clean, strict=True), color=color, marker=marker, label=label)
+            values += [y for _, y in clean + every]
         depths = np.arange(len(layers) + 1)
         limits = [comparison.tolerances.hidden.at(int(depth)) for depth in depths]
         places = [-1, *(depths[:-1] + 0.2), len(layers) + 0.6]
         axes.plot(places, [limits[0], *limits[1:], limits[-1]], color=BAD, linestyle=(0, (4, 3)), linewidth=1)
         axes.set_xlim(-1, len(layers) + 0.6)
         _label_layers(axes, layers)
-        _log_scale(axes, [y for *_, points in series for _, y in points], limits[-1])
+        _log_scale(axes, values, limits[-1])
         axes.set_ylabel("relative L2")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncol=3, handlelength=1.4, columnspacing=1.2)
@@ -102,6 +107,10 @@ def error_by_position(comparison: Comparison, prefix: str) -> str:
         figure, axes = _figure(*_SMALL)
         errors = np.where((logits.by_token > 0) & (logits.by_token < np.inf), logits.by_token, np.nan)
         axes.plot(np.arange(len(errors)), errors, color=SERIES_A, linewidth=1, marker="o", markersize=2)
+        reach = comparison.routing.reach_at(None, "logits", len(errors))
+        for kind, color in ((Reach.REACHED, CONSEQUENCE), (Reach.FLIPPED, NEAR)):
+            tokens = np.flatnonzero(reach == kind)
+            axes.plot(tokens, errors[tokens], color=color, linestyle="none", marker="o", markersize=3.5)
         limit = comparison.tolerances.token.at(len(comparison.reference.layers))
         _log_scale(axes, errors[np.isfinite(errors)].tolist(), limit)
         axes.axhline(limit, color=BAD, linestyle=(0, (4, 3)), linewidth=1)
@@ -208,18 +217,25 @@ def _as_one_path(points: re.Match[str]) -> str:
     )
 
 
-def _residual_stream(probes: dict[str, ProbeMeasures], layers: Sequence[int]) -> list[tuple[float, float]]:
-    """Embedding at −½, each layer's two residual probes around its tick, then final norm and logits."""
+def _residual_stream(probes: dict[str, ProbeMeasures], layers: Sequence[int]) -> list[tuple[float, ProbeMeasures]]:
+    """Embedding before the first tick, each layer's two residual probes around its own, then the last two."""
     places = [("embedding", -0.6)]
     for tick, layer in enumerate(layers):
         places += [(f"layers.{layer}.attention_residual", tick - 0.2), (f"layers.{layer}.output", tick + 0.2)]
     places += [("final_norm", len(layers) - 0.2), ("logits", len(layers) + 0.2)]
-    return [(x, probes[name].relative_l2) for name, x in places if name in probes]
+    return [(x, probes[name]) for name, x in places if name in probes]
 
 
-def _layer_series(probes: dict[str, ProbeMeasures], layers: Sequence[int], kind: str) -> list[tuple[float, float]]:
+def _layer_series(
+    probes: dict[str, ProbeMeasures], layers: Sequence[int], kind: str
+) -> list[tuple[float, ProbeMeasures]]:
     names = [(tick, f"layers.{layer}.{kind}") for tick, layer in enumerate(layers)]
-    return [(float(tick), probes[name].relative_l2) for tick, name in names if name in probes]
+    return [(float(tick), probes[name]) for tick, name in names if name in probes]
+
+
+def _drawable(points: Iterable[tuple[float, float | None]]) -> list[tuple[float, float]]:
+    """Without what has no place on a log scale: exactly 0, infinite, unknown."""
+    return [(x, y) for x, y in points if y is not None and 0 < y < np.inf]
 
 
 def _label_layers(axes: Axes, layers: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ __all__ = ["main"]
 @click.group(
     cls=ErrorMappingGroup,
     lazy_commands={
+        "download": "gptoss_weights.cli.download:download",
         "inspect": "gptoss_weights.cli.inspect:inspect",
         "verify": "gptoss_weights.cli.verify:verify",
     },
@@ -22,6 +23,7 @@ def main() -> None:
 
     \b
     Examples:
+      gptoss-weights download openai/gpt-oss-20b
       gptoss-weights inspect gpt-oss-20b
       gptoss-weights verify gpt-oss-20b/original
 

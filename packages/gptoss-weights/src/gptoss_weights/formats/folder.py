@@ -15,13 +15,13 @@ from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.safetensors_files import read_header
 from gptoss_weights.json_files import load_json_object
 
-__all__ = ["INDEX_NAME", "FolderContents", "read_folder", "side_files"]
+__all__ = ["INDEX_NAME", "SIDE_FILES", "FolderContents", "read_folder", "side_files"]
 
 INDEX_NAME = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d+)-of-(?P<last>\d+)\.safetensors")
 
 # What travels with the weights besides the config: tokenizer, template, generation config, licence.
-_SIDE_FILES = (
+SIDE_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
@@ -79,7 +79,7 @@ def side_files(folder: Path) -> dict[str, Path]:
     folders = [folder, folder.parent] if _is_original_of_repository(folder) else [folder]
     found: dict[str, Path] = {}
     for place in folders:
-        for name in _SIDE_FILES:
+        for name in SIDE_FILES:
             if name not in found and (place / name).is_file():
                 found[name] = _inside(place, name)
     return found

@@ -16,6 +16,7 @@ import numpy as np
 
 from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.formats.impostors import LOOKED_AT_BYTES, refuse_impostors
 from gptoss_weights.json_files import parse_json_object
 
 __all__ = ["DTYPES", "MAX_HEADER_BYTES", "read_header"]
@@ -43,19 +44,6 @@ DTYPES: Mapping[str, np.dtype] = {
     "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
 }
 
-# What often lies under a weight file's name, by its first bytes (lower-cased): words, next step.
-_IMPOSTORS: tuple[tuple[bytes, str, str], ...] = (
-    (
-        b"version https://git-lfs",
-        "the file is a Git-LFS pointer, not the weights",
-        "Fetch the weights with `git lfs pull`, or download the file again.",
-    ),
-    (b"<!doctype html", "the file is an HTML page, not weights", "Download it again; a login may be needed."),
-    (b"<html", "the file is an HTML page, not weights", "Download it again; a login may be needed."),
-    (b"pk\x03\x04", "the file is a zip or pickle archive, which is never opened", "Give safetensors files."),
-    (b"\x80\x02", "the file is a pickle, which is never opened", "Give safetensors files."),
-)
-
 
 def read_header(path: Path) -> dict[str, StoredArray]:
     """Where every tensor of a safetensors file stands, in the order of the data.
@@ -67,8 +55,8 @@ def read_header(path: Path) -> dict[str, StoredArray]:
         raise CheckpointError("there is no such file", where=path)
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = file.read(64)
-        _refuse_impostors(path, start)
+        start = file.read(LOOKED_AT_BYTES)
+        refuse_impostors(path, start, wanted="safetensors files")
         if size < LENGTH_BYTES:
             raise CheckpointError("the file is too short for safetensors", where=path, found=f"{size} bytes")
         length = int.from_bytes(start[:LENGTH_BYTES], "little")
@@ -94,15 +82,6 @@ def read_header(path: Path) -> dict[str, StoredArray]:
     arrays.sort(key=lambda item: (item[1].offset, item[1].nbytes))
     _check_coverage(path, arrays, data_start, size)
     return dict(arrays)
-
-
-def _refuse_impostors(path: Path, start: bytes) -> None:
-    if not start:
-        raise CheckpointError("the file is empty", where=path, fix="Download it again.")
-    lowered = start.lstrip().lower()
-    for prefix, what, fix in _IMPOSTORS:
-        if lowered.startswith(prefix):
-            raise CheckpointError(what, where=path, fix=fix)
 
 
 def _array(path: Path, name: str, entry: object, data_start: int) -> tuple[str, StoredArray]:

@@ -8,13 +8,13 @@ from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.folder import FolderContents, read_folder, side_files
 from gptoss_weights.formats.layouts import HUGGINGFACE, OPENAI, Layout
+from gptoss_weights.formats.problems import gathered_problems
 from gptoss_weights.formats.raw_tensors import RawTensor, locate
 from gptoss_weights.formats.safetensors_files import DTYPES
 from gptoss_weights.stored_checkpoint import StoredCheckpoint
 
 __all__ = ["open_safetensors_folder"]
 
-_SHOWN_PROBLEMS = 5  # of one checkpoint; hundreds would hide the first
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _BF16_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
@@ -32,7 +32,7 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
     if layout is not None and not problems:
         problems += _mismatches(folder, layout.tensors(geometry), contents.tensors)
     if problems or layout is None:
-        raise _gathered(folder, problems)
+        raise gathered_problems(folder, problems)
     return StoredCheckpoint(
         config=geometry,
         format=layout.name,
@@ -83,21 +83,3 @@ def _mismatches(folder: Path, expected: Iterable[RawTensor], found: Mapping[str,
 
 def _form(tensor: RawTensor | StoredArray) -> str:
     return f"{_DTYPE_NAMES[tensor.dtype]} [{', '.join(map(str, tensor.shape))}]"
-
-
-def _gathered(folder: Path, problems: list[str]) -> CheckpointError:
-    """One error of all problems; the folder is named once, the first few problems in full."""
-    if len(problems) == 1:
-        return CheckpointError(problems[0], fix=_next_step(problems))
-    shown = [problem.removeprefix(f"{folder}/").removeprefix(f"{folder}: ") for problem in problems[:_SHOWN_PROBLEMS]]
-    if len(problems) > len(shown):
-        shown.append(f"and {len(problems) - len(shown)} more")
-    return CheckpointError(f"{len(problems)} problems: {'; '.join(shown)}", where=folder, fix=_next_step(problems))
-
-
-def _next_step(problems: list[str]) -> str:
-    if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
-        return "Is this the config of these weights?"
-    if any(" is missing, expected " in problem for problem in problems):
-        return "Is a shard missing, or is this the config of another model?"
-    return "Fetch what is missing or damaged again."

@@ -1,0 +1,39 @@
+"""Enforces the shapes in the signatures of the ops; the small helpers of all tests of this package."""
+
+import jaxtyping
+
+# Before anything imports them, so that every call in these tests is checked against its signature.
+# Not `ops.mxfp4`: abstract models hold its dataclass with shapes in place of arrays.
+CHECKED = ["attention", "linear", "moe", "rms_norm", "rope", "routing", "swiglu"]
+jaxtyping.install_import_hook(
+    ["gptoss_model.kv_cache", *(f"gptoss_model.ops.{name}" for name in CHECKED)], "beartype.beartype"
+)
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from gptoss_weights import Checkpoint, random_checkpoint  # noqa: E402
+from gptoss_weights.testing import tiny_config  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Checkpoint:
+    """A random checkpoint of the tiny geometry: 4 layers, window 11, all dimensions distinct."""
+    return random_checkpoint(tiny_config(), seed=3)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def relative_error():
+    """Relative L2 distance, in f64."""
+
+    def measure(actual: jax.Array | np.ndarray, expected: jax.Array | np.ndarray) -> float:
+        actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+        assert actual.shape == expected.shape
+        return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+    return measure

@@ -1,0 +1,11 @@
+from gptoss_model.ops.moe.tiled import LARGEST_TILE_ROWS, SMALLEST_TILE_ROWS, tile_rows
+
+
+def test_tile_holds_the_mean_run_of_an_expert():
+    assert tile_rows(128 * 4, 32) == 16
+    assert tile_rows(130 * 4, 32) == 32
+
+
+def test_tile_stays_within_its_bounds():
+    assert tile_rows(1, 128) == SMALLEST_TILE_ROWS
+    assert tile_rows(10**6, 32) == LARGEST_TILE_ROWS

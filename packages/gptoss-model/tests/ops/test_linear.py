@@ -1,0 +1,32 @@
+import jax.numpy as jnp
+import numpy as np
+from gptoss_model.ops import linear
+
+
+def test_rows_times_transposed_weight_plus_bias_over_any_leading_axes(rng):
+    x, weight, bias = rng.standard_normal((2, 3, 7)), rng.standard_normal((5, 7)), rng.standard_normal(5)
+    expected = x @ weight.T + bias
+    actual = linear(jnp.asarray(x, jnp.float32), jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32))
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bf16_is_rounded_once_after_the_bias():
+    # 1 + 2^-9 rounds to 1 in bf16; with the bias 2^-9 added before, the sum 1 + 2^-8 rounds up to 1 + 2^-7 (even).
+    x = jnp.array([[1.0, 1.0]], jnp.bfloat16)
+    weight = jnp.array([[1.0, 2.0**-9 * 1.5]], jnp.bfloat16)
+    bias = jnp.array([2.0**-9 * 1.5], jnp.bfloat16)
+    assert float(linear(x, weight, bias)[0, 0]) == 1 + 2.0**-7
+    assert float(linear(x, weight)[0, 0] + bias[0]) == 1.0
+
+
+def test_bf16_sums_in_f32():
+    x = jnp.ones((1, 4096), jnp.bfloat16)
+    assert float(linear(x, jnp.ones((1, 4096), jnp.bfloat16))[0, 0]) == 4096.0
+
+
+def test_a_lone_bf16_row_gives_what_it_gives_among_others(rng):
+    x = jnp.asarray(rng.standard_normal((3, 64)), jnp.bfloat16)
+    weight = jnp.asarray(rng.standard_normal((10, 64)), jnp.bfloat16)
+    np.testing.assert_array_equal(
+        np.asarray(linear(x[:1], weight), np.float32), np.asarray(linear(x, weight)[:1], np.float32)
+    )

@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gptoss_model import PackedParam, abstract_model, canonical_names, load_model
+from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor
+
+
+class Unpacked(Checkpoint):
+    """A checkpoint whose experts are arrays, as in a bf16 release."""
+
+    format = "unpacked"
+
+    def __init__(self, packed: Checkpoint) -> None:
+        self._packed, self.config, self.side_files = packed, packed.config, {}
+
+    def read(self, name, index=()):
+        value = self._packed.read(name, index)
+        return value.decode() if isinstance(value, Mxfp4Tensor) else value
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_parameter_has_the_value_of_the_checkpoint(tiny, dtype):
+    for name, variable in canonical_names(load_model(tiny, dtype=dtype)).items():
+        stored, value = tiny.read(name), variable.get_value()
+        if isinstance(stored, Mxfp4Tensor):
+            np.testing.assert_array_equal(value.blocks, stored.blocks)
+            np.testing.assert_array_equal(value.scales, stored.scales)
+        else:
+            np.testing.assert_array_equal(np.asarray(value, np.float32), np.asarray(stored, np.float32))
+
+
+def test_norm_scales_are_f32_and_all_else_has_the_dtype_of_the_activations(tiny):
+    model = load_model(tiny, dtype=jnp.bfloat16, experts="decoded")
+    assert model.dtype == jnp.bfloat16
+    for name, variable in canonical_names(model).items():
+        assert variable.get_value().dtype == (jnp.float32 if "norm" in name else jnp.bfloat16), name
+
+
+def test_decoded_experts_hold_the_values_of_packed_ones(tiny):
+    name = "model.layers.2.mlp.experts.down_proj"
+    decoded = canonical_names(load_model(tiny, dtype=jnp.float32, experts="decoded"))[name].get_value()
+    np.testing.assert_array_equal(decoded, tiny.read(name).decode(np.float32))
+
+
+@pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
+def test_abstract_model_has_the_structure_of_the_loaded_one(tiny, experts):
+    real = load_model(tiny, experts=experts)
+    abstract = abstract_model(tiny.config, experts=experts)
+    assert jax.tree.structure(real) == jax.tree.structure(abstract)
+    for value, shape in zip(jax.tree.leaves(real), jax.tree.leaves(abstract), strict=True):
+        assert (value.shape, value.dtype) == (shape.shape, shape.dtype)
+
+
+def test_unpacked_checkpoint_loads_as_stored_and_decoded_but_not_as_mxfp4(tiny):
+    checkpoint = Unpacked(tiny)
+    for experts in ("stored", "decoded"):
+        variables = canonical_names(load_model(checkpoint, experts=experts)).values()
+        assert not any(isinstance(variable, PackedParam) for variable in variables)
+    with pytest.raises(CheckpointError, match=r"gate_up_proj: .* does not hold its experts as MXFP4; found bfloat16"):
+        load_model(checkpoint, experts="mxfp4")
+
+
+def test_arguments_out_of_range_are_refused(tiny):
+    with pytest.raises(ValueError, match="bfloat16 or float32, not float16"):
+        load_model(tiny, dtype=jnp.float16)
+    with pytest.raises(ValueError, match="'stored', 'mxfp4' or 'decoded', not 'int8'"):
+        load_model(tiny, experts="int8")
+    with pytest.raises(ValueError, match="no MoE strategy is called 'dropping'"):
+        load_model(tiny, moe="dropping")
+    with pytest.raises(ValueError, match="'mxfp4' or 'decoded', not 'stored'"):
+        abstract_model(tiny.config, experts="stored")

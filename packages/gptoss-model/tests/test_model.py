@@ -1,0 +1,191 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from gptoss_model import GptOss, load_model
+from gptoss_model.ops import rms_norm
+from gptoss_weights import Checkpoint, open_checkpoint, probe_specs, random_checkpoint
+from gptoss_weights.demo import demo_checkpoint, demo_golden_path
+from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
+from safetensors.flax import load_file
+
+F32_TOLERANCE = 2e-6  # relative L2; the references agree among themselves to 5e-7
+BF16_RATIO = 1.5  # distance to the truth, over that of the official bf16 run
+MARGIN = 1e-5  # router logits nearer than this may swap in f32
+HIDDEN = ("embedding", "attention_residual", "output", "final_norm", "logits", "router_logits")
+
+
+@functools.cache
+def golden(path):
+    return {name: np.asarray(array) for name, array in load_file(path).items()}
+
+
+def trace(checkpoint: Checkpoint, tokens, **options) -> dict[str, np.ndarray]:
+    """Every probe of one prompt."""
+    output = load_model(checkpoint, **options)(np.asarray(tokens)[None], probes=probe_specs(checkpoint.config, 1))
+    return {name: np.asarray(array[0]) for name, array in output.probes.items()}
+
+
+def reference_trace(arrays: dict[str, np.ndarray], run: str, layers: int) -> dict[str, np.ndarray]:
+    """A run of a reference golden under the probes' names."""
+    named = {"embedding": arrays[f"{run}.hidden"][0], "final_norm": arrays[f"{run}.final_norm"]}
+    named["logits"] = arrays[f"{run}.logits"]
+    for layer in range(layers):
+        named[f"layers.{layer}.output"] = arrays[f"{run}.hidden"][layer + 1]
+        named[f"layers.{layer}.attention_residual"] = arrays[f"{run}.attn_hidden"][layer]
+        named[f"layers.{layer}.router_logits"] = arrays[f"{run}.router_logits"][layer]
+        named[f"layers.{layer}.router_indices"] = arrays[f"{run}.router_idx"][layer]
+    return named
+
+
+def check_f32(actual, expected, relative_error):
+    for name, value in expected.items():
+        if name.endswith(HIDDEN):
+            assert relative_error(actual[name], value) < F32_TOLERANCE, name
+        if name.endswith("router_indices"):
+            logits = np.sort(expected[name.replace("indices", "logits")].astype(np.float64), axis=-1)[:, ::-1]
+            k = value.shape[-1]
+            is_clear = (logits[:, :k] - logits[:, 1 : k + 1]).min(axis=-1) >= MARGIN
+            assert is_clear.mean() > 0.9, "nearly every token must be decided"
+            np.testing.assert_array_equal(actual[name][is_clear], value[is_clear], err_msg=name)
+
+
+@pytest.mark.parametrize("moe", ["gathered", "tiled"])
+@pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
+@pytest.mark.parametrize("folder", ["tiny", "tiny-sharded"])
+def test_f32_is_the_official_f32_on_every_hidden_state(reference, folder, experts, moe, relative_error):
+    checkpoint, arrays = open_checkpoint(reference / folder), golden(reference / f"{folder}.golden.safetensors")
+    expected = reference_trace(arrays, "openai.f32", checkpoint.config.num_hidden_layers)
+    actual = trace(checkpoint, arrays["tokens"], dtype=jnp.float32, experts=experts, moe=moe)
+    check_f32(actual, expected, relative_error)
+
+
+@pytest.mark.parametrize("folder", ["tiny", "tiny-sharded"])
+def test_bf16_is_as_near_to_the_truth_as_the_official_bf16(reference, folder, relative_error):
+    checkpoint, arrays = open_checkpoint(reference / folder), golden(reference / f"{folder}.golden.safetensors")
+    layers = checkpoint.config.num_hidden_layers
+    truth, official = (reference_trace(arrays, run, layers) for run in ("spec.f64", "openai.bf16"))
+    actual = trace(checkpoint, arrays["tokens"], dtype=jnp.bfloat16)
+    for name in truth:
+        if name.endswith(HIDDEN) and name != "embedding":
+            ours, theirs = (relative_error(run[name], truth[name]) for run in (actual, official))
+            assert ours < BF16_RATIO * theirs, name
+
+
+def test_demo_in_f32_is_the_official_f32(relative_error):
+    expected = golden(demo_golden_path("float32"))
+    actual = trace(demo_checkpoint(), expected["tokens"], dtype=jnp.float32)
+    assert set(actual) == set(expected)
+    check_f32(actual, expected, relative_error)
+
+
+def test_demo_in_bf16_is_as_near_to_f32_as_the_official_bf16(relative_error):
+    truth, official = golden(demo_golden_path("float32")), golden(demo_golden_path("bfloat16"))
+    actual = trace(demo_checkpoint(), official["tokens"], dtype=jnp.bfloat16)
+    ours, theirs = (relative_error(run["logits"], truth["logits"]) for run in (actual, official))
+    assert ours < BF16_RATIO * theirs
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_both_layouts_give_the_same_bits(tmp_path, dtype):
+    tokens = np.arange(30) * 7 % 211
+    traces = []
+    for layout in ("openai", "hf"):
+        folder = write_tiny_checkpoint(tmp_path / layout, format=layout, seed=4, max_shard_bytes=100_000)
+        traces.append(trace(open_checkpoint(folder), tokens, dtype=dtype))
+    assert set(traces[0]) == set(probe_specs(tiny_config(), 1))
+    for name in traces[0]:
+        assert traces[0][name].tobytes() == traces[1][name].tobytes(), name
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_packed_and_decoded_experts_give_the_same_bits(tiny, dtype):
+    packed, decoded = (trace(tiny, range(30), dtype=dtype, experts=form, moe="tiled") for form in ("mxfp4", "decoded"))
+    for name in packed:
+        assert packed[name].tobytes() == decoded[name].tobytes(), name
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_changes_no_real_token_and_is_never_nan(tiny, side, relative_error):
+    model = load_model(tiny, dtype=jnp.float32)
+    rng = np.random.default_rng(0)
+    lengths, T = (30, 7, 19), 30
+    mask = np.stack([np.arange(T) >= T - n if side == "left" else np.arange(T) < n for n in lengths])
+    tokens = np.where(mask, rng.integers(0, 211, mask.shape), -5)
+    output = model(tokens, mask=mask, probes=["final_norm"])
+    assert np.isfinite(output.logits).all()
+    for row in range(len(lengths)):
+        alone = model(tokens[row][mask[row]][None]).logits[0]
+        assert relative_error(output.logits[row][mask[row]], alone) < F32_TOLERANCE
+    other = np.where(mask, tokens, 17)
+    np.testing.assert_array_equal(model(other, mask=mask).logits[mask], output.logits[mask])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"num_hidden_layers": 1},
+        {"sliding_window": 1},
+        {"experts_per_token": 1},
+        {"experts_per_token": 7},
+        {"num_attention_heads": 6, "num_key_value_heads": 3, "head_dim": 20},
+        {"rope_scaling_factor": 1.0},
+    ],
+    ids=str,
+)
+def test_odd_geometries_run_with_every_shape_as_stated(overrides):
+    checkpoint = random_checkpoint(tiny_config(**overrides), seed=0)
+    model = load_model(checkpoint, dtype=jnp.float32)
+    for B, T in ((1, 1), (2, 13)):
+        output = model(np.ones((B, T), int), probes=probe_specs(checkpoint.config, T))
+        shapes = {name: array.shape for name, array in output.probes.items()}
+        assert shapes == {name: (B, *spec.shape) for name, spec in probe_specs(checkpoint.config, T).items()}
+        assert np.isfinite(output.logits).all()
+
+
+def test_equal_calls_compile_once(tiny, monkeypatch):
+    traces = []
+    monkeypatch.setattr("gptoss_model.ops.rms_norm", lambda *a, **k: traces.append(1) or rms_norm(*a, **k))
+    model = load_model(random_checkpoint(tiny_config(vocab_size=61, num_hidden_layers=1), seed=0))
+    tokens = np.ones((2, 5), int)
+    model(tokens, probes=["logits", "embedding"])
+    once = len(traces)
+    for _ in range(3):
+        model(tokens + 1, probes={"embedding", "logits"}, mask=np.eye(2, 5) == 1)
+    load_model(random_checkpoint(tiny_config(vocab_size=61, num_hidden_layers=1), seed=1))(
+        tokens, probes=["embedding", "logits"]
+    )
+    assert len(traces) == once > 0
+    model(tokens)
+    assert len(traces) == 2 * once, "another set of probes is another program"
+
+
+def test_gradients_reach_every_parameter(tiny):
+    model = load_model(tiny, dtype=jnp.float32, experts="decoded")
+    tokens = np.random.default_rng(0).integers(0, 211, (2, 20))
+
+    def loss(model: GptOss):
+        return jnp.square(model(tokens).logits).mean()
+
+    for path, gradient in nnx.to_flat_state(nnx.grad(loss)(model)):
+        value = np.asarray(gradient.get_value())
+        assert np.isfinite(value).all(), path
+        assert value.any(), path
+
+
+def test_logits_are_those_of_the_caller_s_own_jit(tiny, relative_error):
+    model = load_model(tiny, dtype=jnp.float32)
+    tokens = jnp.arange(12)[None]
+    inside = jax.jit(lambda model, tokens: model(tokens).logits)(model, tokens)
+    assert relative_error(inside, model(tokens).logits) < F32_TOLERANCE
+
+
+def test_unknown_probe_and_wrong_ids_are_refused(tiny):
+    model = load_model(tiny)
+    with pytest.raises(ValueError, match="has no probe 'logit'; did you mean 'logits'"):
+        model(np.ones((1, 3), int), probes=["logit"])
+    with pytest.raises(ValueError, match="token id 211 at"):
+        model(np.array([[1, 211]]))

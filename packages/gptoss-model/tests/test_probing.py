@@ -1,0 +1,26 @@
+import pytest
+from gptoss_model.probing import ProbeRecorder, check_probes
+from gptoss_weights.testing import tiny_config
+
+
+def test_only_wanted_probes_are_kept():
+    record = ProbeRecorder({"layers.1.output"})
+    record("embedding", 1)
+    record.layer(1)("output", 2)
+    record.layer(0)("output", 3)
+    assert record.values == {"layers.1.output": 2}
+
+
+def test_equal_requests_become_equal_tuples():
+    config = tiny_config()
+    assert check_probes(["logits", "embedding", "logits"], config) == check_probes({"embedding", "logits"}, config)
+
+
+def test_unknown_probe_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"4 layers has no probe 'layers.4.output'; did you mean 'layers.\d.output'\?"):
+        check_probes(["layers.4.output"], tiny_config())
+
+
+def test_one_string_is_no_collection_of_names():
+    with pytest.raises(ValueError, match="not the one string 'logits'"):
+        check_probes("logits", tiny_config())

@@ -1,0 +1,62 @@
+"""TensorStore: imported when first needed, one pool of threads for all, its failures told in our words."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from gptoss_weights.errors import CheckpointError, MissingDependencyError, NetworkError, NotEnoughSpaceError
+
+if TYPE_CHECKING:
+    import tensorstore
+
+__all__ = ["explained", "load_tensorstore", "shared_context"]
+
+# TensorStore raises ValueError or RuntimeError whose text begins with the status code of abseil.
+_NETWORK_STATUS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
+_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_DETAILS = " [tensorstore_spec="  # what follows repeats the whole specification
+
+
+def load_tensorstore() -> ModuleType:
+    """The library.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import tensorstore
+    except ImportError:
+        raise MissingDependencyError(
+            "Orbax checkpoints need the `tensorstore` library",
+            fix="Install it with: pip install 'gptoss-weights[orbax]'.",
+        ) from None
+    return tensorstore
+
+
+@functools.cache
+def shared_context() -> "tensorstore.Context":
+    """One context for all; it also makes `memory://` the same place for reader and writer. Nothing is cached."""
+    context: tensorstore.Context = load_tensorstore().Context({"cache_pool": {"total_bytes_limit": 0}})
+    return context
+
+
+@contextlib.contextmanager
+def explained(what: str, *, where: object, fix: str | None = None) -> Iterator[None]:
+    """Turns TensorStore's failures inside the block into ours; `what` says what could not be done.
+
+    Raises:
+        NotEnoughSpaceError: the disk is full.
+        NetworkError: the server behind a URL does not answer, or does not let us in.
+        CheckpointError: anything else.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        text = str(error).partition(_DETAILS)[0]
+        if any(words in text for words in _NO_SPACE):
+            raise NotEnoughSpaceError("the disk is full", where=where) from error
+        if "://" in str(where) and text.startswith(_NETWORK_STATUS):
+            raise NetworkError(f"{what} ({text})", where=where) from error
+        raise CheckpointError(f"{what} ({text})", where=where, fix=fix) from error

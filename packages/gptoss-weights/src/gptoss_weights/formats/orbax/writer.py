@@ -1,0 +1,226 @@
+"""Writes MaxText's Orbax trees: zarr 3 arrays through TensorStore, a folder each, and Orbax's JSON files.
+
+Layout on disk: one array a leaf, cut so that whoever reads one expert of one layer reads one chunk.
+A leaf that is small as a whole is one chunk. Chunks are not compressed, so that sizes are known
+before a byte is written, and end in a CRC-32C, which every reader checks, Orbax included: Orbax's
+own files have none and let a flipped bit pass. Equal weights give equal files.
+
+Memory: a block of rows of one canonical tensor (an expert, or 24 MiB) as it is read and decoded, and
+the few chunks that are on their way to disk; never a leaf, of which the largest at 20b is 6.4 GB.
+"""
+
+import collections
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import DTypeLike
+
+from gptoss_weights.checkpoint import Checkpoint
+from gptoss_weights.config import GptOssConfig
+from gptoss_weights.config_dialects import dialect_of
+from gptoss_weights.errors import CheckpointError
+from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context
+from gptoss_weights.formats.orbax.location import CHECKPOINT_METADATA, COMMIT_SUCCESS, TREE_METADATA, Location
+from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree_metadata_text
+from gptoss_weights.formats.orbax.reader import CONFIG_FILE
+from gptoss_weights.formats.orbax.tree import Leaf, orbax_leaves
+from gptoss_weights.mxfp4 import Mxfp4Tensor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import tensorstore
+
+__all__ = ["CHUNK_BYTES", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]
+
+CHUNK_BYTES = 24 * 2**20  # holds a query kernel of 20b, and one of its expert matrices, but not two
+CHECKSUM_BYTES = 4  # CRC-32C behind every chunk
+_WRITES_IN_FLIGHT = 4
+
+
+def plan_orbax_sizes(
+    config: GptOssConfig, *, is_scanned: bool, dtype: DTypeLike = ml_dtypes.bfloat16
+) -> dict[str, int]:
+    """Folder of each leaf → bytes of its chunks, without writing them.
+
+    Raises:
+        CheckpointError: an odd number of layers cannot be scanned.
+    """
+    sizes = {}
+    for leaf in orbax_leaves(config, is_scanned=is_scanned):
+        chunk = _chunk_shape(leaf, np.dtype(dtype))
+        count = math.prod(-(-extent // size) for extent, size in zip(leaf.shape, chunk, strict=True))
+        sizes[leaf.key] = count * (math.prod(chunk) * np.dtype(dtype).itemsize + CHECKSUM_BYTES)
+    return sizes
+
+
+def write_orbax(checkpoint: Checkpoint, target: "Path | str", *, is_scanned: bool) -> None:
+    """Writes the tree, Orbax's metadata and `config.json` into an empty folder, everything synced to disk.
+
+    MaxText restores it with `load_parameters_path=<target>`. Packed experts are decoded to bfloat16;
+    everything else keeps its dtype.
+
+    Args:
+        checkpoint: What to write.
+        target: An existing empty folder, or a URL that TensorStore opens.
+        is_scanned: Whether layers are stacked in pairs, MaxText's default.
+
+    Raises:
+        CheckpointError: an odd number of layers cannot be scanned.
+        ValueError: tensors that share a leaf differ in dtype, or one is neither bfloat16 nor float32.
+        NotEnoughSpaceError: the disk is full.
+        MissingDependencyError: the extra `orbax` is not installed.
+    """
+    load_tensorstore()
+    leaves = orbax_leaves(checkpoint.config, is_scanned=is_scanned)
+    folder = Location.at(target)
+    for family in _families(leaves):
+        _write_family(checkpoint, folder, family)
+    folder.write(CONFIG_FILE, _config_text(checkpoint.config).encode())
+    folder.write(CHECKPOINT_METADATA, checkpoint_metadata_text({"scan_layers": is_scanned}).encode())
+    folder.write(TREE_METADATA, tree_metadata_text(leaf.path for leaf in leaves).encode())
+    folder.write(COMMIT_SUCCESS, b"Checkpoint commit was successful")
+
+
+def save_orbax_to_url(checkpoint: Checkpoint, url: str, *, is_scanned: bool) -> None:
+    """Writes the tree and the files that travel along to where nothing can be renamed.
+
+    The files that make it a checkpoint come last, so an interrupted upload is none.
+
+    Raises:
+        CheckpointError: something is there already, or an odd number of layers cannot be scanned.
+        NetworkError: the server does not answer, or does not let us in.
+        ValueError, MissingDependencyError: as `write_orbax`.
+    """
+    folder = Location.at(url)
+    if folder.keys():
+        raise CheckpointError("the target is not empty", where=folder, fix="Choose another, or remove it first.")
+    for name, source in checkpoint.side_files.items():
+        folder.write(name, source.read_bytes())
+    write_orbax(checkpoint, url, is_scanned=is_scanned)
+
+
+def _families(leaves: list[Leaf]) -> list[list[Leaf]]:
+    """Leaves that take from the same canonical tensors (gate and up), so that those are decoded once."""
+    families: dict[str, list[Leaf]] = {}
+    for leaf in leaves:
+        families.setdefault(leaf.specs[0].name, []).append(leaf)
+    return list(families.values())
+
+
+def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf]) -> None:
+    first = family[0]
+    dtype = _values(checkpoint, first.specs[0].name, slice(0, 1)).dtype
+    writers = [_LeafWriter(folder, leaf, dtype) for leaf in family]
+    outer = first.letters_of_axes()[0][0]
+    for position, spec in enumerate(first.specs):
+        for block, rows in _row_blocks(first, dtype):
+            values = _values(checkpoint, spec.name, rows)
+            if values.dtype != dtype:
+                raise ValueError(
+                    f"{spec.name} is {values.dtype}, but {first.specs[0].name}, which shares its leaf, is {dtype}"
+                )
+            extents = {**first.sizes, outer: block.stop - block.start}
+            split = values.reshape([extents[letter] for letter in first.split])
+            for writer in writers:
+                writer.write(position, {outer: block}, split)
+    for writer in writers:
+        writer.finish()
+
+
+def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
+    tensor = checkpoint.read(name, (rows,))
+    values = tensor.decode() if isinstance(tensor, Mxfp4Tensor) else tensor
+    if values.dtype not in (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32)):
+        raise ValueError(f"{name} is {values.dtype}; MaxText's leaves are bfloat16 or float32")
+    return values
+
+
+class _LeafWriter:
+    """Writes blocks of one leaf, chunk by chunk; a leaf of a single chunk is gathered and written at the end."""
+
+    def __init__(self, folder: Location, leaf: Leaf, dtype: np.dtype) -> None:
+        self._leaf = leaf
+        self._where = f"{folder}: {leaf.shown}"
+        self._pending: collections.deque[tensorstore.WriteFutures] = collections.deque()
+        chunk = _chunk_shape(leaf, dtype)
+        with explained("the array cannot be made", where=self._where):
+            self._array = load_tensorstore().open(_spec(folder, leaf, chunk, dtype), context=shared_context()).result()
+        self._gathered = np.empty(leaf.shape, dtype) if chunk == leaf.shape else None
+
+    def write(self, position: int, ranges: dict[str, slice], split: np.ndarray) -> None:
+        """Writes what this leaf takes of a block with the axes of `Leaf.split`."""
+        region, values = self._leaf.region(ranges, position), self._leaf.from_split(split)
+        if self._gathered is not None:
+            self._gathered[region] = values
+            return
+        while len(self._pending) >= _WRITES_IN_FLIGHT:
+            self._wait()
+        self._pending.append(self._array[region].write(values))
+
+    def finish(self) -> None:
+        """Waits until all of it is on disk."""
+        if self._gathered is not None:
+            self._pending.append(self._array.write(self._gathered))
+        while self._pending:
+            self._wait()
+
+    def _wait(self) -> None:
+        with explained("the leaf cannot be written", where=self._where):
+            self._pending.popleft().result()
+
+
+def _row_blocks(leaf: Leaf, dtype: np.dtype) -> Iterator[tuple[slice, slice]]:
+    """The ranges of the canonical tensor's first letter that are written at once, and the rows that they are."""
+    outer, *inner = leaf.letters_of_axes()[0]
+    extent, rows_each = leaf.sizes[outer], math.prod(leaf.sizes[letter] for letter in inner)
+    step = _block(leaf, dtype)
+    for start in range(0, extent, step):
+        stop = min(start + step, extent)
+        yield slice(start, stop), slice(start * rows_each, stop * rows_each)
+
+
+def _block(leaf: Leaf, dtype: np.dtype) -> int:
+    """How much of the first letter goes into one chunk: all, or equal parts as large as the limit allows."""
+    extent = leaf.sizes[leaf.split[0]]
+    nbytes = leaf.size // len(leaf.specs) * dtype.itemsize
+    parts = min(extent, max(1, math.ceil(nbytes / CHUNK_BYTES)))
+    if leaf.specs[0].is_expert_matrix and leaf.size * dtype.itemsize > CHUNK_BYTES:
+        parts = extent  # an expert each
+    return -(-extent // parts)
+
+
+def _chunk_shape(leaf: Leaf, dtype: np.dtype) -> tuple[int, ...]:
+    if leaf.size * dtype.itemsize <= CHUNK_BYTES:
+        return leaf.shape
+    extents = {**leaf.sizes, leaf.split[0]: _block(leaf, dtype)}
+    return leaf.with_scan_axis([extents[letter] for letter in leaf.order], 1)
+
+
+def _spec(folder: Location, leaf: Leaf, chunk: tuple[int, ...], dtype: np.dtype) -> dict[str, object]:
+    kvstore = folder.kvstore()
+    return {
+        "driver": "zarr3",
+        "kvstore": {**kvstore, "path": f"{kvstore['path']}{leaf.key}/"},
+        "store_data_equal_to_fill_value": True,  # so that a chunk that is not there is known to be lost
+        "create": True,
+        "metadata": {
+            "shape": leaf.shape,
+            "data_type": dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+        },
+    }
+
+
+def _config_text(config: GptOssConfig) -> str:
+    """In the dialect that it was read in; a quantisation that does not hold for these weights is left out."""
+    if dialect_of(config.document) == "openai":
+        return json.dumps(config.to_openai(), indent=2) + "\n"
+    document = config.to_huggingface()
+    document.pop("quantization_config", None)
+    return json.dumps(document, indent=2) + "\n"
