@@ -1,6 +1,7 @@
 """MXFP4 decodes exactly, and every value that it can hold survives encoding."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
@@ -94,6 +95,18 @@ def test_an_array_that_cannot_take_the_values_is_refused(out: np.ndarray, words:
 def test_a_number_of_threads_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="threads must be positive, not 0"):
         decode_mxfp4(np.zeros((1, 16), np.uint8), np.zeros(1, np.uint8), threads=0)
+
+
+def test_decoding_holds_little_beside_its_result() -> None:
+    blocks, scales = np.zeros((1 << 19, 16), np.uint8), np.full(1 << 19, 127, np.uint8)
+    out = np.empty(32 << 19, np.float32)  # 64 MiB
+    tracemalloc.start()
+    try:
+        decode_mxfp4(blocks, scales, dtype=np.float32, out=out, threads=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 << 20
 
 
 def test_blocks_may_stand_at_any_address_and_stride() -> None:
