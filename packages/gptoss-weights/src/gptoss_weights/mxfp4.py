@@ -6,7 +6,7 @@ Decoding looks two bytes up at a time in one table of 512 KiB, which yields four
 the scale 127, each with its lowest bit (which no code needs) set where the value is not zero. What is
 left of the scale is a sum in the exponent of those: `values += is_not_zero * (exponent - 1)`, three
 vectorised integer operations. Blocks whose result would leave the normal numbers are rare and are
-computed apart, by definition. float32 is bfloat16, widened. It works in chunks of about a core's
+looked up apart, by scale and byte. float32 is bfloat16, widened. It works in chunks of about a core's
 cache: beyond the result it holds the table, and 1.5 MiB a thread.
 """
 
@@ -164,16 +164,21 @@ def _decode_blocks(blocks: np.ndarray, scales: np.ndarray, bits: np.ndarray) -> 
 
 
 def _decode_beyond_normal(blocks: np.ndarray, scales: np.ndarray, values: np.ndarray) -> None:
-    """Overwrites the blocks whose values may be subnormal or infinite, computed by definition."""
+    """Overwrites the blocks whose values may be subnormal or infinite, as the definition says."""
     smallest, largest = _NORMAL_SCALES
     rows = np.flatnonzero(scales - np.uint8(smallest) > largest - smallest)  # modulo 256
-    if not len(rows):
-        return
-    codes = np.stack([blocks[rows] & 15, blocks[rows] >> 4], axis=-1).reshape(len(rows), MXFP4_BLOCK_SIZE)
-    powers = scales[rows, None].astype(np.int32) - SCALE_BIAS
+    if len(rows):
+        values[rows] = _two_values()[scales[rows, None], blocks[rows]].view(np.uint16)
+
+
+@functools.cache
+def _two_values() -> np.ndarray:
+    """Scale, byte → two bfloat16, as one uint32; [256, 256]."""
+    byte = np.arange(256)
+    codes = np.array(FP4_VALUES, np.float32)[np.stack([byte & 15, byte >> 4], axis=-1)]
     with np.errstate(over="ignore"):
-        exact = np.ldexp(np.array(FP4_VALUES, np.float32)[codes], powers)
-    values[rows] = exact.astype(_BFLOAT16).view(np.uint16)
+        exact = np.ldexp(codes, byte[:, None, None].astype(np.int32) - SCALE_BIAS)
+    return exact.astype(_BFLOAT16).view(np.uint32)[..., 0]
 
 
 @functools.cache
