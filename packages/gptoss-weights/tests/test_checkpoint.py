@@ -38,7 +38,7 @@ class Altered(Checkpoint):
 
     def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
         tensor = self._inner.read(name, index)
-        if name != self._name:
+        if name != self._name or 0 in tensor.shape:
             return tensor
         if isinstance(tensor, Mxfp4Tensor):
             blocks = tensor.blocks.copy()
@@ -60,6 +60,26 @@ def test_digest_sees_one_flipped_bit(name: str) -> None:
     assert Altered(checkpoint, name).digest() != checkpoint.digest()
 
 
+@pytest.mark.parametrize("max_bytes", [1, 1000, 5000, 1 << 30])
+def test_pieces_are_the_rows_in_order_and_change_no_digest(max_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = random_checkpoint(tiny_config(), seed=0)
+    digest = checkpoint.digest()
+    monkeypatch.setitem(Checkpoint.row_slices.__kwdefaults__, "max_bytes", max_bytes)
+    monkeypatch.setitem(Checkpoint.pieces.__kwdefaults__, "max_bytes", max_bytes)
+    for name in checkpoint:
+        pieces = list(checkpoint.pieces(name))
+        rows = [piece.shape[0] for _, piece in pieces]
+        assert [start for start, _ in pieces] == list(np.cumsum([0, *rows[:-1]]))
+        assert all(piece.nbytes <= max_bytes or piece.shape[0] == 1 for _, piece in pieces)
+        whole = checkpoint.read(name)
+        if isinstance(whole, Mxfp4Tensor):
+            np.testing.assert_array_equal(np.concatenate([piece.blocks for _, piece in pieces]), whole.blocks)
+            np.testing.assert_array_equal(np.concatenate([piece.scales for _, piece in pieces]), whole.scales)
+        else:
+            np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), whole)
+    assert checkpoint.digest() == digest
+
+
 def test_digest_sees_a_changed_config() -> None:
     wider: GptOssConfig = tiny_config(sliding_window=12)
     assert random_checkpoint(wider, seed=0).digest() != random_checkpoint(tiny_config(), seed=0).digest()
@@ -77,3 +97,8 @@ def test_what_is_computed_is_stored_nowhere() -> None:
     assert checkpoint.stored("model.norm.weight") is None
     with pytest.raises(KeyError):
         checkpoint.stored("model.norm.bias")
+
+
+def test_pieces_of_an_unknown_tensor_are_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        list(random_checkpoint(tiny_config(), seed=0).pieces("no.such.tensor"))

@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from gptoss_weights.config import GptOssConfig
-from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.mxfp4 import BYTES_PER_BLOCK, MXFP4_BLOCK_SIZE, Mxfp4Tensor
 from gptoss_weights.schema import TensorSpec, tensor_specs
 
 __all__ = ["Checkpoint", "Index", "StoredArray", "StoredMxfp4"]
 
 type Index = tuple[int | slice, ...]
+
+PIECE_BYTES = 48 << 20  # above an expert of gpt-oss-20b in bfloat16, 33 MB, which is read as one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,13 +139,56 @@ class Checkpoint(abc.ABC):
             raise TypeError(f"{name} is packed as MXFP4; read() returns it as such")
         return tensor
 
+    def row_slices(self, name: str, *, max_bytes: int = PIECE_BYTES) -> Iterator[slice]:
+        """Ranges of rows, together all of the first axis, of at most so many bytes as they are read, or of one row.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        spec, dtype = self.specs[name], self.array_dtype(name)
+        row_values = spec.size // spec.shape[0]
+        row_bytes = row_values * dtype.itemsize if dtype else row_values // MXFP4_BLOCK_SIZE * (BYTES_PER_BLOCK + 1)
+        rows = max(1, max_bytes // row_bytes)
+        for start in range(0, spec.shape[0], rows):
+            yield slice(start, min(start + rows, spec.shape[0]))
+
+    def pieces(self, name: str, *, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[int, np.ndarray | Mxfp4Tensor]]:
+        """A whole tensor in bounded memory: some rows of its first axis at a time.
+
+        Yields:
+            The number of the first row, and the rows.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        for rows in self.row_slices(name, max_bytes=max_bytes):
+            yield rows.start, self.read(name, (rows,))
+
     def digest(self) -> str:
-        """SHA-256 over the mathematics: config numbers and all tensors, the same in every layout."""
+        """SHA-256 over the mathematics: config numbers and all tensors, the same in every layout.
+
+        Memory holds one of the `pieces`, and the scales of one tensor.
+        """
         sha = hashlib.sha256(json.dumps(self.config.to_openai(), sort_keys=True).encode())
         for name in self.specs:
-            tensor = self.read(name)
-            parts = (tensor.blocks, tensor.scales) if isinstance(tensor, Mxfp4Tensor) else (tensor,)
-            for part in parts:
-                sha.update(f"{name} {part.dtype} {part.shape}".encode())
-                sha.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+            scales = []  # they come with the blocks and are hashed after them
+            for start, piece in self.pieces(name):
+                if isinstance(piece, Mxfp4Tensor):
+                    scales.append(piece.scales)
+                    piece = piece.blocks
+                if start == 0:
+                    sha.update(self._heading(name, piece))
+                sha.update(_bytes_of(piece))
+            if scales:
+                sha.update(self._heading(name, scales[0]))
+            for piece in scales:
+                sha.update(_bytes_of(piece))
         return sha.hexdigest()
+
+    def _heading(self, name: str, piece: np.ndarray) -> bytes:
+        """What the digest takes in before the bytes of an array that begins with `piece`."""
+        return f"{name} {piece.dtype} {(self.specs[name].shape[0], *piece.shape[1:])}".encode()
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

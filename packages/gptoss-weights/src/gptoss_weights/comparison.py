@@ -15,7 +15,6 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config_dialects.numbers import NUMBERS
 from gptoss_weights.mxfp4 import Mxfp4Tensor
-from gptoss_weights.row_pieces import row_slices
 
 __all__ = ["CheckpointComparison", "TensorDifference", "compare_checkpoints"]
 
@@ -153,7 +152,7 @@ def _compare(a: Checkpoint, b: Checkpoint, name: str, rtol: float, atol: float) 
 def _shared_slices(a: Checkpoint, b: Checkpoint, name: str) -> Iterator[slice]:
     """Rows that fit into the limit both as stored and as float32."""
     limit = _COMPARED_BYTES
-    slices = [list(row_slices(checkpoint, name, max_bytes=limit)) for checkpoint in (a, b)]
+    slices = [list(checkpoint.row_slices(name, max_bytes=limit)) for checkpoint in (a, b)]
     yield from max(slices, key=len)
 
 

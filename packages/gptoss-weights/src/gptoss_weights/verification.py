@@ -14,7 +14,6 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint, StoredMxfp4
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.mxfp4 import LARGEST_EXACT_SCALE, Mxfp4Tensor
-from gptoss_weights.row_pieces import row_pieces
 from gptoss_weights.summary import tensor_path
 
 __all__ = ["Finding", "find_corruption", "verify_checkpoint"]
@@ -38,7 +37,7 @@ def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) 
     for name in checkpoint if names is None else names:
         stored = checkpoint.stored(name)
         counts = _Counts()
-        for start, tensor in row_pieces(checkpoint, name):
+        for start, tensor in checkpoint.pieces(name):
             if isinstance(tensor, Mxfp4Tensor):
                 counts.add(start, tensor.scales, tensor.scales > LARGEST_EXACT_SCALE)
             else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gptoss_weights import CheckpointError, Mxfp4Tensor, open_checkpoint, read_manifest, write_manifest
+from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor, open_checkpoint, read_manifest, write_manifest
 from gptoss_weights.config_dialects.numbers import NUMBERS
 from gptoss_weights.manifest import find_artefact
 
@@ -70,7 +70,8 @@ def test_small_pieces_give_the_same_manifest(artefact: MakeArtefact, monkeypatch
         text = find_artefact(path).manifest.read_text()
         with monkeypatch.context() as patch:
             patch.setattr("gptoss_weights.manifest.hashing._FILE_PIECE_BYTES", 1009)
-            patch.setattr("gptoss_weights.row_pieces.row_pieces.__kwdefaults__", {"max_bytes": 1000})
+            patch.setitem(Checkpoint.row_slices.__kwdefaults__, "max_bytes", 1000)
+            patch.setitem(Checkpoint.pieces.__kwdefaults__, "max_bytes", 1000)
             assert write_manifest(path).read_text() == text
 
 

@@ -19,7 +19,6 @@ import numpy as np
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.manifest.document import FileEntry
 from gptoss_weights.mxfp4 import Mxfp4Tensor
-from gptoss_weights.row_pieces import row_pieces
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -146,7 +145,7 @@ def _update(parts: list[_Part], position: int, piece: memoryview) -> None:
 def hash_tensor(checkpoint: Checkpoint, name: str) -> Checksums:
     """Checksums of a tensor, read row by row: the same in every layout that stores the same values."""
     hashes: dict[str, _Hash] = {}
-    for _, tensor in row_pieces(checkpoint, name):
+    for _, tensor in checkpoint.pieces(name):
         if isinstance(tensor, Mxfp4Tensor):
             halves = {"blocks": tensor.blocks, "scales": tensor.scales}
         else:
