@@ -10,9 +10,12 @@ from gptoss_weights import Checkpoint, Mxfp4Tensor, random_checkpoint
 from gptoss_weights.formats.orbax import write_orbax
 from gptoss_weights.testing import tiny_config
 
-pytest.importorskip("tensorstore", reason="the extra [orbax] is not installed")
-
 DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def _needs_tensorstore() -> None:
+    pytest.importorskip("tensorstore", reason="the extra [orbax] is not installed")
 
 
 @pytest.fixture(params=[True, False], ids=["scanned", "unscanned"])

@@ -305,9 +305,9 @@ def as_database(folder: Path, target: Path) -> Path:
             "config": {"max_inline_value_bytes": 1024},
         }
     ).result()
-    for path in folder.glob("*/**/*"):
-        if path.is_file():
-            store.write(str(path.relative_to(folder)), path.read_bytes()).result()
+    inside = [path for path in folder.glob("*/**/*") if path.is_file()]
+    for write in [store.write(str(path.relative_to(folder)), path.read_bytes()) for path in inside]:
+        write.result()
     for name in ("_METADATA", "config.json"):
         shutil.copy(folder / name, target)
     edit_metadata(target, lambda document: document.update(use_ocdbt=True))

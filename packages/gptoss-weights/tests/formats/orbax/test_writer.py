@@ -1,6 +1,7 @@
 """Writing: equal values, equal files, sizes as planned; Orbax itself restores it, sharded as well."""
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from gptoss_weights import Checkpoint, CheckpointError, Index, Mxfp4Tensor, open_checkpoint, random_checkpoint
+from gptoss_weights import (
+    Checkpoint,
+    CheckpointError,
+    Index,
+    Mxfp4Tensor,
+    NotEnoughSpaceError,
+    open_checkpoint,
+    random_checkpoint,
+)
 from gptoss_weights.formats.orbax import open_orbax, plan_orbax_sizes, save_orbax_to_url, write_orbax
 from gptoss_weights.formats.orbax import writer as writer_module
 from gptoss_weights.formats.orbax.tree import orbax_leaves
@@ -142,6 +151,16 @@ def test_dtype_that_maxtext_has_not_is_refused(tmp_path: Path, source: Checkpoin
         write_orbax(narrow, tmp_path, is_scanned=is_scanned)
 
 
+def test_full_disk_is_called_so(tmp_path: Path, source: Checkpoint) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # less than the embedding; Python ignores SIGXFSZ
+    try:
+        with pytest.raises(NotEnoughSpaceError, match="the disk is full"):
+            write_orbax(source, tmp_path, is_scanned=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 # ----------------------------------------------------------------------------------- URLs
 
 
@@ -215,7 +234,6 @@ np.savez(sys.argv[3], **{path: at(whole, path).view(np.uint16) for path in shape
 """
 
 
-@pytest.mark.slow
 def test_orbax_restores_the_tree_whole_and_a_part_of_it_sharded(
     tmp_path: Path, source: Checkpoint, is_scanned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ __all__ = ["explained", "load_tensorstore", "shared_context"]
 
 # TensorStore raises ValueError or RuntimeError whose text begins with the status code of abseil.
 _NETWORK_STATUS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
-_NO_SPACE = ("No space left on device", "Disk quota exceeded")
+_NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
 _DETAILS = " [tensorstore_spec="  # what follows repeats the whole specification
 
 
