@@ -60,6 +60,25 @@ def test_digest_sees_one_flipped_bit(name: str) -> None:
     assert Altered(checkpoint, name).digest() != checkpoint.digest()
 
 
+@pytest.mark.parametrize("values", [1, 100, 5000])
+def test_pieces_are_the_rows_in_order_and_change_no_digest(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = random_checkpoint(tiny_config(), seed=0)
+    digest = checkpoint.digest()
+    monkeypatch.setattr("gptoss_weights.checkpoint._PIECE_VALUES", values)
+    for name, spec in checkpoint.specs.items():
+        pieces = list(checkpoint.pieces(name))
+        rows = [len(piece.scales if isinstance(piece, Mxfp4Tensor) else piece) for _, piece in pieces]
+        assert [start for start, _ in pieces] == list(np.cumsum([0, *rows[:-1]]))
+        assert max(rows) == 1 or max(rows) * spec.size // spec.shape[0] <= values
+        whole = checkpoint.read(name)
+        if isinstance(whole, Mxfp4Tensor):
+            np.testing.assert_array_equal(np.concatenate([piece.blocks for _, piece in pieces]), whole.blocks)
+            np.testing.assert_array_equal(np.concatenate([piece.scales for _, piece in pieces]), whole.scales)
+        else:
+            np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), whole)
+    assert checkpoint.digest() == digest
+
+
 def test_digest_sees_a_changed_config() -> None:
     wider: GptOssConfig = tiny_config(sliding_window=12)
     assert random_checkpoint(wider, seed=0).digest() != random_checkpoint(tiny_config(), seed=0).digest()

@@ -1,6 +1,7 @@
 """MXFP4 decodes exactly, and every value that it can hold survives encoding."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
@@ -59,6 +60,66 @@ def test_low_nibble_comes_first_and_scale_is_a_power_of_two() -> None:
     np.testing.assert_array_equal(decoded[:3], [-4.0, 24.0, 0.0])
 
 
+@pytest.mark.parametrize("dtype", [BFLOAT16, np.dtype(np.float32)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_large_tensors_decode_alike_in_chunks_and_threads(dtype: np.dtype, threads: int) -> None:
+    rng = np.random.default_rng(0)
+    groups = 4 * 65536 + 5  # enough for more than three threads, and no whole number of chunks
+    scales = rng.choice(np.array([0, 1, 2, 3, 120, 127, 251, 252, 253, 255], np.uint8), groups)
+    blocks = rng.integers(0, 256, (groups, 16), np.uint8)
+    expected = every_byte_under_every_scale().decode(dtype).reshape(256, 256, 2)[scales[:, None], blocks].reshape(-1)
+    decoded = decode_mxfp4(blocks, scales, dtype=dtype, threads=threads)
+    np.testing.assert_array_equal(decoded.view(np.uint8), expected.view(np.uint8))
+
+
+def test_decoding_fills_an_array_that_is_given() -> None:
+    packed = every_byte_under_every_scale()
+    out = np.empty(packed.shape, BFLOAT16)
+    assert decode_mxfp4(packed.blocks, packed.scales, out=out) is out
+    np.testing.assert_array_equal(out.view(np.uint16), packed.decode().view(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        (np.empty((2, 96), np.float32), r"it is float32 \(2, 96\)"),
+        (np.empty((2, 64), BFLOAT16), r"C-contiguous bfloat16 \(2, 96\); it is bfloat16 \(2, 64\)"),
+        (np.empty((2, 192), BFLOAT16)[:, ::2], "not contiguous"),
+    ],
+)
+def test_an_array_that_cannot_take_the_values_is_refused(out: np.ndarray, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode_mxfp4(np.zeros((2, 3, 16), np.uint8), np.zeros((2, 3), np.uint8), out=out)
+
+
+def test_a_number_of_threads_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="threads must be positive, not 0"):
+        decode_mxfp4(np.zeros((1, 16), np.uint8), np.zeros(1, np.uint8), threads=0)
+
+
+def test_decoding_holds_little_beside_its_result() -> None:
+    blocks, scales = np.zeros((1 << 19, 16), np.uint8), np.full(1 << 19, 127, np.uint8)
+    out = np.empty(32 << 19, np.float32)  # 64 MiB
+    tracemalloc.start()
+    try:
+        decode_mxfp4(blocks, scales, dtype=np.float32, out=out, threads=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 << 20
+
+
+def test_blocks_may_stand_at_any_address_and_stride() -> None:
+    packed = every_byte_under_every_scale()
+    odd = np.zeros(packed.blocks.size + 1, np.uint8)[1:].reshape(packed.blocks.shape)
+    odd[...] = packed.blocks
+    strided = np.repeat(packed.blocks, 2, axis=-1)[..., ::2]
+    for blocks in (odd, strided, packed.blocks[:, ::2]):
+        scales = packed.scales[:, :: 16 // blocks.shape[1]]
+        expected = Mxfp4Tensor(blocks.copy(), scales.copy()).decode()
+        np.testing.assert_array_equal(decode_mxfp4(blocks, scales).view(np.uint16), expected.view(np.uint16))
+
+
 packed_tensors = st.tuples(
     hnp.arrays(np.uint8, (2, 3, 16)),
     hnp.arrays(np.uint8, (2, 3), elements=st.integers(0, 252)),
@@ -82,6 +143,24 @@ def test_encoding_takes_the_nearest_value_of_its_scale(values: np.ndarray) -> No
     representable = np.array(FP4_VALUES) * np.exp2(packed.scales.astype(np.float64) - 127)[..., None]
     nearest = np.abs(values.astype(np.float64)[..., None] - representable[:, 0, None, :]).min(axis=-1)
     np.testing.assert_array_equal(np.abs(values - decoded), nearest)
+
+
+def test_values_next_to_a_midpoint_round_to_their_own_side() -> None:
+    midpoints = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0], np.float32)
+    for towards, nearest in ((0, FP4_VALUES[:7]), (8, FP4_VALUES[1:8])):
+        values = np.zeros(32, np.float32)
+        values[:7], values[7] = np.nextafter(midpoints, np.float32(towards)), 6
+        np.testing.assert_array_equal(encode_mxfp4(values).decode(np.float32)[:7], nearest)
+
+
+def test_large_tensors_encode_alike_in_chunks() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 2000, 64)).astype(BFLOAT16)
+    packed = encode_mxfp4(values)
+    assert packed.shape == values.shape
+    for row in (0, 1999):
+        alone = encode_mxfp4(values[2, row])
+        np.testing.assert_array_equal(packed[2, row].blocks, alone.blocks)
+        np.testing.assert_array_equal(packed[2, row].scales, alone.scales)
 
 
 def test_ties_go_to_the_even_code() -> None:

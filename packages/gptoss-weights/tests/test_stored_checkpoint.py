@@ -1,11 +1,13 @@
 """Reading a stored tensor is a view of the file: read-only, lazy, right under every index."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gptoss_weights import Mxfp4Tensor, StoredArray, StoredMxfp4, open_checkpoint, random_checkpoint
-from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
+from gptoss_weights.testing import tiny_config, write_hollow_checkpoint, write_tiny_checkpoint
 
 K_PROJ = "model.layers.1.self_attn.k_proj.weight"
 GATE_UP = "model.layers.1.mlp.experts.gate_up_proj"
@@ -77,3 +79,29 @@ def _content(stored: StoredArray) -> bytes:
 def test_unknown_name_is_a_key_error(folder: Path) -> None:
     with pytest.raises(KeyError):
         open_checkpoint(folder).read("model.layers.9.self_attn.sinks")
+
+
+PEAK_GROWTH = """
+import re, sys
+from pathlib import Path
+from gptoss_weights import open_checkpoint, verify_checkpoint
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
+
+checkpoint = open_checkpoint(sys.argv[1])
+checkpoint.read("model.norm.weight")
+before = peak()
+{act}
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's peak memory")
+@pytest.mark.parametrize("act", ["checkpoint.digest()", "verify_checkpoint(checkpoint)"])
+def test_reading_everything_holds_a_fraction_of_it(tmp_path: Path, act: str) -> None:
+    folder = write_hollow_checkpoint(tmp_path / "hollow", tiny_config(vocab_size=1_200_000))
+    size = (folder / "model.safetensors").stat().st_size
+    script = [sys.executable, "-c", PEAK_GROWTH.format(act=act), str(folder)]
+    growth = int(subprocess.run(script, check=True, capture_output=True, text=True).stdout)
+    assert growth < size // 4

@@ -7,6 +7,7 @@ import pytest
 from gptoss_weights import (
     Checkpoint,
     CheckpointError,
+    Index,
     StoredArray,
     StoredMxfp4,
     find_corruption,
@@ -58,17 +59,17 @@ def test_value_that_is_not_finite_is_found(openai_folder: Path, raw: bytes, show
 
 
 def test_last_value_of_a_large_tensor_is_read(tmp_path: Path) -> None:
-    checkpoint = random_checkpoint(tiny_config(vocab_size=50_000), seed=0)
+    checkpoint = random_checkpoint(tiny_config(vocab_size=100_000), seed=0)
     head = checkpoint.read_array("lm_head.weight").copy()
     head[-1, -1] = np.inf
 
     class Spoiled(type(checkpoint)):  # type: ignore[misc]
-        def read(self, name: str, index: object = ()) -> object:
-            return head if name == "lm_head.weight" else super().read(name, index)
+        def read(self, name: str, index: Index = ()) -> object:
+            return head[(*index, ...)] if name == "lm_head.weight" else super().read(name, index)
 
     findings = list(find_corruption(Spoiled(checkpoint.config, 0), ["lm_head.weight"]))
     assert [str(finding) for finding in findings] == [
-        "lm_head.weight: 1 of 4800000 values are not finite, the first is inf at [49999, 95]"
+        "lm_head.weight: 1 of 9600000 values are not finite, the first is inf at [99999, 95]"
     ]
 
 

@@ -23,6 +23,8 @@ __all__ = ["Checkpoint", "Index", "StoredArray", "StoredMxfp4"]
 
 type Index = tuple[int | slice, ...]
 
+_PIECE_VALUES = 1 << 23  # 4 MiB of MXFP4, 16 MiB of bfloat16
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoredArray:
@@ -137,13 +139,46 @@ class Checkpoint(abc.ABC):
             raise TypeError(f"{name} is packed as MXFP4; read() returns it as such")
         return tensor
 
+    def pieces(self, name: str) -> Iterator[tuple[int, np.ndarray | Mxfp4Tensor]]:
+        """A whole tensor in bounded memory: some rows of its first axis at a time.
+
+        Yields:
+            The number of the first row, and the rows, of 2²³ values at most unless one row has more.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        spec = self.specs[name]
+        rows = spec.shape[0]
+        step = max(1, _PIECE_VALUES * rows // spec.size)
+        for start in range(0, rows, step):
+            yield start, self.read(name, (slice(start, min(start + step, rows)),))
+
     def digest(self) -> str:
-        """SHA-256 over the mathematics: config numbers and all tensors, the same in every layout."""
+        """SHA-256 over the mathematics: config numbers and all tensors, the same in every layout.
+
+        Memory holds one of the `pieces`, and the scales of one tensor.
+        """
         sha = hashlib.sha256(json.dumps(self.config.to_openai(), sort_keys=True).encode())
         for name in self.specs:
-            tensor = self.read(name)
-            parts = (tensor.blocks, tensor.scales) if isinstance(tensor, Mxfp4Tensor) else (tensor,)
-            for part in parts:
-                sha.update(f"{name} {part.dtype} {part.shape}".encode())
-                sha.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+            scales = []  # they come with the blocks and are hashed after them
+            for start, piece in self.pieces(name):
+                if isinstance(piece, Mxfp4Tensor):
+                    scales.append(piece.scales)
+                    piece = piece.blocks
+                if start == 0:
+                    sha.update(self._heading(name, piece))
+                sha.update(_bytes_of(piece))
+            if scales:
+                sha.update(self._heading(name, scales[0]))
+            for piece in scales:
+                sha.update(_bytes_of(piece))
         return sha.hexdigest()
+
+    def _heading(self, name: str, piece: np.ndarray) -> bytes:
+        """What the digest takes in before the bytes of an array that begins with `piece`."""
+        return f"{name} {piece.dtype} {(self.specs[name].shape[0], *piece.shape[1:])}".encode()
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

@@ -1,17 +1,22 @@
-"""Tiny geometries and random checkpoints for everyone's tests.
+"""Tiny geometries, random checkpoints and hollow ones for everyone's tests.
 
 All dimensions of the tiny geometry differ, so that a transposed matrix or a swapped axis cannot
 pass unseen; windows are shorter than a short prompt; YaRN is active.
 """
 
+import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from gptoss_weights.config import GptOssConfig
+from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
 from gptoss_weights.random_weights import random_checkpoint
 from gptoss_weights.saving import save_checkpoint
+from gptoss_weights.schema import tensor_specs
 
-__all__ = ["tiny_config", "write_tiny_checkpoint"]
+__all__ = ["tiny_config", "write_hollow_checkpoint", "write_tiny_checkpoint"]
 
 
 def tiny_config(**overrides: Any) -> GptOssConfig:
@@ -57,3 +62,35 @@ def write_tiny_checkpoint(
     checkpoint = random_checkpoint(tiny_config(**overrides), seed=seed)
     save_checkpoint(checkpoint, folder, format=format, max_shard_bytes=max_shard_bytes)
     return Path(folder)
+
+
+def write_hollow_checkpoint(folder: Path | str, config: GptOssConfig) -> Path:
+    """Writes a checkpoint of any geometry that takes a few KiB of disk, and returns its path.
+
+    It is a folder in Hugging Face's layout of one file, whose header is real and whose data are a
+    hole: every tensor reads as zeros.
+    """
+    folder = Path(folder)
+    header: dict[str, Any] = {}
+    end = 0
+    for name, dtype, shape in _stored_tensors(config):
+        start, end = end, end + math.prod(shape) * (1 if dtype == "U8" else 2)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config.to_huggingface()))
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(file.tell() + end)
+    return folder
+
+
+def _stored_tensors(config: GptOssConfig) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of every tensor as Hugging Face's layout stores it."""
+    for name, spec in tensor_specs(config).items():
+        if spec.is_expert_matrix:
+            groups = (*spec.shape[:-1], spec.shape[-1] // MXFP4_BLOCK_SIZE)
+            yield f"{name}_blocks", "U8", (*groups, MXFP4_BLOCK_SIZE // 2)
+            yield f"{name}_scales", "U8", groups
+        else:
+            yield name, "BF16", spec.shape

@@ -2,7 +2,7 @@
 
 Opening has held names, shapes and dtypes against the schema already. This reads on: every array
 must be finite, and no MXFP4 scale may overflow (253 and 254 make infinities of the large codes, OCP
-calls 255 NaN). Arrays are read in pieces through the memory map, so memory stays flat.
+calls 255 NaN). Tensors are read in pieces, so memory stays flat.
 """
 
 import dataclasses
@@ -17,8 +17,6 @@ from gptoss_weights.mxfp4 import LARGEST_EXACT_SCALE, Mxfp4Tensor
 from gptoss_weights.summary import tensor_path
 
 __all__ = ["Finding", "find_corruption", "verify_checkpoint"]
-
-_PIECE_VALUES = 1 << 22  # 8 MiB of bfloat16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,15 +35,10 @@ class Finding:
 def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) -> Iterator[Finding]:
     """Reads tensors (all, or those named) and yields what is wrong with them as it is found."""
     for name in checkpoint if names is None else names:
-        stored = checkpoint.stored(name)
-        tensor = checkpoint.read(name)
-        if isinstance(tensor, Mxfp4Tensor):
-            file = stored.scales.path if isinstance(stored, StoredMxfp4) else None
-            problem = _scale_problem(tensor.scales)
-        else:
-            file = tensor_path(stored)
-            problem = _finiteness_problem(tensor)
+        problem = _problem(checkpoint, name)
         if problem is not None:
+            stored = checkpoint.stored(name)
+            file = stored.scales.path if isinstance(stored, StoredMxfp4) else tensor_path(stored)
             yield Finding(tensor=name, file=file, problem=problem)
 
 
@@ -60,32 +53,19 @@ def verify_checkpoint(checkpoint: Checkpoint) -> None:
         raise CheckpointError("; ".join(findings))
 
 
-def _scale_problem(scales: np.ndarray) -> str | None:
-    suspect = scales > LARGEST_EXACT_SCALE
-    count = int(np.count_nonzero(suspect))
-    if not count:
-        return None
-    first = _position(int(suspect.argmax()), scales.shape)
-    return (
-        f"{count} of {scales.size} MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow, "
-        f"the first is {scales[first]} at {list(first)}"
-    )
-
-
-def _finiteness_problem(array: np.ndarray) -> str | None:
-    flat = array.reshape(-1)
-    count, first = 0, None
-    for start in range(0, flat.size, _PIECE_VALUES):
-        infinite = ~np.isfinite(flat[start : start + _PIECE_VALUES])
-        found = int(np.count_nonzero(infinite))
-        if found and first is None:
-            first = start + int(infinite.argmax())
-        count += found
-    if first is None:
-        return None
-    position = _position(first, array.shape)
-    return f"{count} of {flat.size} values are not finite, the first is {array[position]} at {list(position)}"
-
-
-def _position(flat_index: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.unravel_index(flat_index, shape))
+def _problem(checkpoint: Checkpoint, name: str) -> str | None:
+    """What is wrong with a tensor, if anything."""
+    what, size, count, first = "", 0, 0, ""
+    for start, piece in checkpoint.pieces(name):
+        if isinstance(piece, Mxfp4Tensor):
+            what = f"MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow"
+            array, is_wrong = piece.scales, piece.scales > LARGEST_EXACT_SCALE
+        else:
+            what = "values are not finite"
+            array, is_wrong = piece, ~np.isfinite(piece)
+        if not count and is_wrong.any():
+            position = [int(i) for i in np.unravel_index(is_wrong.argmax(), array.shape)]
+            first = f"{array[*position]} at {[start + position[0], *position[1:]]}"
+        count += int(np.count_nonzero(is_wrong))
+        size += array.size
+    return f"{count} of {size} {what}, the first is {first}" if count else None
