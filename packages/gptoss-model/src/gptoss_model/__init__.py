@@ -1,10 +1,14 @@
 """Runs GPT-OSS in JAX: Flax NNX modules over pure functions."""
 
-from gptoss_model.generation import bucket_length, decode_step, generate, prefill
-from gptoss_model.kv_cache import KVCache, init_cache
-from gptoss_model.loading import ExpertForm, abstract_model, load_model
-from gptoss_model.model import ForwardOutput, GptOss
-from gptoss_model.parameters import PackedParam, ParameterSource, canonical_names
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gptoss_model.generation import bucket_length, decode_step, generate, prefill
+    from gptoss_model.kv_cache import KVCache, init_cache
+    from gptoss_model.loading import ExpertForm, abstract_model, load_model
+    from gptoss_model.model import ForwardOutput, GptOss
+    from gptoss_model.parameters import PackedParam, ParameterSource, canonical_names
 
 __all__ = [
     "ExpertForm",
@@ -22,3 +26,24 @@ __all__ = [
     "load_model",
     "prefill",
 ]
+
+# Imported when first asked for: the command line lives in this package too, and answers `--help`
+# and wrong arguments without waiting seconds for JAX.
+_MODULES = {
+    "generation": ("bucket_length", "decode_step", "generate", "prefill"),
+    "kv_cache": ("KVCache", "init_cache"),
+    "loading": ("ExpertForm", "abstract_model", "load_model"),
+    "model": ("ForwardOutput", "GptOss"),
+    "parameters": ("PackedParam", "ParameterSource", "canonical_names"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"gptoss_model.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
