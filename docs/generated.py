@@ -60,7 +60,9 @@ def tolerances() -> str:
     for name in FLOAT32.limits():
         for dtype in (FLOAT32, BFLOAT16):
             limit = dtype.limits()[name]
-            rows.append(f"| `{name}` | {dtype.dtype} | {limit.value:g} | {limit.reason} |")
+            depth = limit.grows_beyond
+            growth = "" if depth is None else f", times √(layers / {depth:g}) beyond {depth:g} layers"
+            rows.append(f"| `{name}` | {dtype.dtype} | {limit.value:g}{growth} | {limit.reason} |")
     return "\n".join(rows)
 
 

@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -157,12 +159,10 @@ def test_interrupted_while_it_is_moved_into_place_it_is_finished_by_the_next_run
     def interrupt(*_: object, **__: object) -> None:
         raise Interrupted
 
-    with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        if moment == "rename":
-            patch.setattr(Path, "rename", interrupt)
-        else:
-            patch.setattr("shutil.rmtree", interrupt)
-        save_checkpoint(checkpoint, target, format=format_name)
+    with monkeypatch.context() as patch:
+        patch.setattr({"rename": "pathlib.Path.rename", "discard": "shutil.rmtree"}[moment], interrupt)
+        with pytest.raises(Interrupted):
+            save_checkpoint(checkpoint, target, format=format_name)
     save_checkpoint(checkpoint, target, format=format_name)
     assert open_checkpoint(target).config == checkpoint.config
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -263,7 +263,7 @@ print(line.split()[1])
 def test_checkpoint_without_a_fingerprint_is_never_taken_up(tmp_path: Path) -> None:
     class Unknown(Checkpoint):
         format = "unknown"
-        side_files: dict[str, Path] = {}
+        side_files: Mapping[str, Path] = MappingProxyType({})
 
         def __init__(self) -> None:
             self.source = random_checkpoint(tiny_config(num_hidden_layers=2), seed=1)

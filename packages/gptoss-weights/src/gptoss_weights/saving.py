@@ -127,7 +127,7 @@ def _prepared(checkpoint: Checkpoint, chosen: Format, dtype: np.dtype, *, is_cas
                 )
         elif found is None and not spec.is_expert_matrix:
             raise ValueError(f"{name} is packed as MXFP4, but {chosen.name} holds it as {dtype}")
-        elif found not in (None, dtype):
+        elif found is not None and found != dtype:  # (None would count as float64)
             raise ValueError(f"{name} is {found}; give dtype={dtype.name!r} to have arrays rounded to it")
     return prepared if chosen.is_packed else dequantized(prepared, dtype)
 

@@ -48,4 +48,5 @@ class _Dequantized(View):
         return None if isinstance(stored, StoredMxfp4) else stored
 
     def array_dtype(self, name: str) -> np.dtype | None:
-        return self.source.array_dtype(name) or self._dtype
+        found = self.source.array_dtype(name)
+        return self._dtype if found is None else found
