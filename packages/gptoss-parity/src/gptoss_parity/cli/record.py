@@ -22,7 +22,13 @@ __all__ = ["record_command"]
 def record_command(
     checkpoint: Path, source: str, tokens: tuple[int, ...], output: Path, dtype: Dtype, config: Path | None
 ) -> None:
-    """Run CHECKPOINT on a prompt and write every probe to a trace file."""
+    """Run CHECKPOINT on a prompt and write every probe to a trace file.
+
+    \b
+    Examples:
+      gptoss-parity record gpt-oss-20b --source torch --tokens 976,9029,328 --output official.safetensors
+      gptoss-parity record gpt-oss-20b --source jax --tokens 976,9029,328 --output jax.safetensors --dtype bfloat16
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights import open_checkpoint
 
     implementation = make_source(source)
