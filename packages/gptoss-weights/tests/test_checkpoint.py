@@ -1,5 +1,6 @@
 """A checkpoint is a lazy mapping; its digest depends on the mathematics alone."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from gptoss_weights import (
     Checkpoint,
     GptOssConfig,
+    GptOssWarning,
     Index,
     Mxfp4Tensor,
     StoredArray,
@@ -52,6 +54,14 @@ class Altered(Checkpoint):
 def test_digest_is_the_same_in_every_layout(openai_folder: Path, hf_folder: Path) -> None:
     made = random_checkpoint(tiny_config(), seed=0)
     assert open_checkpoint(openai_folder).digest() == open_checkpoint(hf_folder).digest() == made.digest()
+
+
+def test_digest_takes_no_notice_of_unknown_keys_and_spelling(openai_folder: Path) -> None:
+    digest = open_checkpoint(openai_folder).digest()
+    path = openai_folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"extra": 1, "rope_theta": 150000.0, "swiglu_limit": 7}))
+    with pytest.warns(GptOssWarning, match="'extra'"):
+        assert open_checkpoint(openai_folder).digest() == digest
 
 
 @pytest.mark.parametrize("name", ["model.layers.2.self_attn.v_proj.bias", "model.layers.3.mlp.experts.down_proj"])

@@ -169,7 +169,7 @@ class Checkpoint(abc.ABC):
 
         Memory holds one of the `pieces`, and the scales of one tensor.
         """
-        sha = hashlib.sha256(json.dumps(self.config.to_openai(), sort_keys=True).encode())
+        sha = hashlib.sha256(json.dumps(self.config.numbers(), sort_keys=True).encode())
         for name in self.specs:
             scales = []  # they come with the blocks and are hashed after them
             for start, piece in self.pieces(name):
