@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from gptoss_parity import FLOAT32, Trace, compare
-from gptoss_weights import CheckpointError, ParityError
+from gptoss_weights import CheckpointError, GptOssConfig, GptOssWarning, ParityError
 
 
 def first_failure(reference, candidate):
@@ -156,6 +156,13 @@ def test_different_configs_are_a_warning(edited, config):
     other = dataclasses.replace(config, sliding_window=config.sliding_window + 1)
     (warning,) = compare(edited(), edited(config=other)).warnings
     assert "sliding_window is 11 (reference) and 12 (candidate)" in warning
+
+
+def test_keys_that_a_config_only_carries_are_no_difference(edited, config):
+    with pytest.warns(GptOssWarning, match="made_by"):
+        carrying = GptOssConfig.from_json(config.to_openai() | {"made_by": "someone"})
+    assert compare(edited(config=carrying), edited()).warnings == ()
+    assert compare(edited(), edited(config=carrying)).warnings == ()
 
 
 def test_failures_stand_in_the_order_of_the_forward_pass(trace, edited):

@@ -217,7 +217,7 @@ def _warnings(reference: TraceMetadata, candidate: TraceMetadata) -> Iterator[st
             f"and {_short(digests[1])} (candidate)"
         )
     if reference.config is not None and candidate.config is not None:
-        ours, theirs = reference.config.to_openai(), candidate.config.to_openai()
+        ours, theirs = reference.config.numbers(), candidate.config.numbers()
         for name in ours:
             if ours[name] != theirs[name]:
                 yield f"the configs differ: {name} is {ours[name]} (reference) and {theirs[name]} (candidate)"
