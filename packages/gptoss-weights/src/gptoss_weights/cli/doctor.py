@@ -39,7 +39,7 @@ def doctor(require: tuple[str, ...], folder: Path, as_json: bool) -> None:
     \b
     Examples:
       gptoss-weights doctor
-      gptoss-weights doctor --require orbax --folder /mnt/models
+      gptoss-weights doctor --require orbax --folder models
       gptoss-weights doctor --json
     """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights.doctor import diagnose, require_features
