@@ -62,7 +62,6 @@ def test_either_text_or_ids_are_a_must(run_command, arguments, exported):
     ("arguments", "message"),
     [
         (["--tokens", "1,99999"], "not in the vocabulary"),
-        (["--tokens", "1", "--max-new-tokens", "200000"], "longer than the model has positions"),
         (["--prompt", "a"], "there is no tokenizer.json"),
     ],
 )
