@@ -118,8 +118,23 @@ def test_missing_probe_is_caught_on_either_side(trace, edited, name):
 
 
 def test_traces_with_nothing_in_common_fail(edited):
-    empty = edited(lambda arrays: arrays.clear())
+    empty = edited(lambda arrays: arrays.clear(), config=None)
     assert "no probe in common" in first_failure(empty, empty).sentence
+
+
+@pytest.mark.parametrize("name", ["embedding", "layers.2.router_indices", "layers.1.output", "logits"])
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_probe_that_both_lack_is_missed_where_either_says_what_the_model_is(edited, config, name, side):
+    def lacking(known):
+        return edited(lambda arrays: arrays.pop(name), config=config if known else None)
+
+    failure = first_failure(lacking(side == "reference"), lacking(side == "candidate"))
+    assert (failure.probe, failure.sentence) == (name, "missing in both traces")
+
+
+def test_without_a_config_the_reference_says_which_probes_there_are(edited):
+    only = edited(lambda arrays: [arrays.pop(name) for name in list(arrays) if name != "logits"], config=None)
+    assert compare(only, only).passed
 
 
 def test_different_tokens_are_refused(trace):
