@@ -54,10 +54,10 @@ def test_required_feature_that_is_missing_is_exit_code_5(monkeypatch: pytest.Mon
 
 
 def test_missing_dependency_is_exit_code_5(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "safetensors")
+    without(monkeypatch, "huggingface-hub")
     result = run()
     assert result.exit_code == 5
-    assert result.stderr == "error: safetensors is not installed; install it with: pip install 'safetensors'\n"
+    assert result.stderr == "error: huggingface-hub is not installed; install it with: pip install 'huggingface-hub'\n"
     assert not json.loads(run("--json").stdout)["ok"]
 
 
