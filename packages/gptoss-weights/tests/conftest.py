@@ -16,14 +16,14 @@ type WriteSafetensors = Callable[..., Path]
 
 @pytest.fixture
 def openai_folder(tmp_path: Path) -> Path:
-    """A random tiny checkpoint in OpenAI's layout, in several shards, to be damaged at will."""
-    return write_tiny_checkpoint(tmp_path / "openai", format="openai", max_shard_bytes=200_000)
+    """A random tiny checkpoint in OpenAI's layout, in several shards, without a manifest, to be damaged at will."""
+    return without_manifest(write_tiny_checkpoint(tmp_path / "openai", format="openai", max_shard_bytes=200_000))
 
 
 @pytest.fixture
 def hf_folder(tmp_path: Path) -> Path:
     """The same weights in Hugging Face's layout, in several shards."""
-    return write_tiny_checkpoint(tmp_path / "hf", format="hf", max_shard_bytes=200_000)
+    return without_manifest(write_tiny_checkpoint(tmp_path / "hf", format="hf", max_shard_bytes=200_000))
 
 
 @pytest.fixture
@@ -90,6 +90,12 @@ def artefact(tmp_path: Path, pristine_artefacts: Callable[[str], Path]) -> MakeA
         return path_to_open(Path(shutil.copytree(pristine_artefacts(kind), tmp_path / kind)))
 
     return copy
+
+
+def without_manifest(folder: Path) -> Path:
+    """The folder as if it had been published: nothing but what a reader looks at says what it holds."""
+    (folder / "manifest.json").unlink()
+    return folder
 
 
 def path_to_open(folder: Path) -> Path:
