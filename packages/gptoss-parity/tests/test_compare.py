@@ -78,6 +78,7 @@ def test_one_flipped_expert_is_caught(trace, edited, config):
     failure = first_failure(trace, edited(flip))
     assert failure.probe == "layers.1.router_indices"
     assert "token 7 chooses experts" in failure.sentence
+    assert "(1 such flip in this layer)" in failure.sentence
 
 
 def test_wrong_gate_weights_are_caught(trace, edited, config):

@@ -1,11 +1,18 @@
 import pytest
 from gptoss_parity import BFLOAT16, FLOAT32, Limit, tolerances_for
+from gptoss_weights import CheckpointError
 
 
 def test_coarser_dtype_decides():
     assert tolerances_for("float32", "float32") is FLOAT32
     assert tolerances_for("float32", "bfloat16") is BFLOAT16
     assert tolerances_for("bfloat16", "bfloat16") is BFLOAT16
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "F32", ""])
+def test_dtype_without_limits_is_refused(dtype):
+    with pytest.raises(CheckpointError, match=f"computed in this dtype; expected float32 or bfloat16; found '{dtype}'"):
+        tolerances_for("float32", dtype)
 
 
 def test_published_limits_hold():

@@ -129,11 +129,40 @@ def test_shape_that_contradicts_the_config_is_refused(config):
         )
 
 
-@pytest.mark.parametrize("content", [b"", b"<!doctype html><html>", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_file_that_is_no_safetensors_file_is_refused(content, tmp_path):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not a readable safetensors file"),
+        (b"no trace at all", "not a readable safetensors file"),
+        (b"\n<!DOCTYPE html><html>", "the file is an HTML page, not a trace"),
+        (b"<html>", "the file is an HTML page, not a trace"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "the file is a Git-LFS pointer, not a trace"),
+    ],
+)
+def test_file_that_is_no_safetensors_file_is_refused(content, words, tmp_path):
     (tmp_path / "t").write_bytes(content)
-    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+    with pytest.raises(CheckpointError, match=words):
         load_trace(tmp_path / "t")
+
+
+def test_trace_of_another_format_is_refused(tmp_path):
+    save_file({"tokens": np.arange(3)}, tmp_path / "t", metadata={"format": "gptoss-trace/2"})
+    with pytest.raises(CheckpointError, match="expected metadata format 'gptoss-trace/1'; found 'gptoss-trace/2'"):
+        load_trace(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "dtype"), [("logits", 1e39, "float32"), ("layers.0.router_indices", 2**40, "int32")]
+)
+def test_number_too_large_for_a_trace_is_refused(name, value, dtype):
+    with pytest.raises(CheckpointError, match=f"{name}: a number is too large for the {dtype}"):
+        Trace(np.array([1]), {name: np.array([[0, value]])}, METADATA)
+
+
+def test_float64_is_rounded_and_keeps_what_is_not_finite():
+    values = np.array([[0.1, 1e-50, np.inf, np.nan]])
+    stored = Trace(np.array([1]), {"logits": values}, METADATA)["logits"]
+    np.testing.assert_array_equal(stored, np.array([[0.1, 0, np.inf, np.nan]], np.float32), strict=True)
 
 
 def test_truncated_file_is_refused(trace, tmp_path):

@@ -88,7 +88,8 @@ def compare(reference: Trace, candidate: Trace, tolerances: Tolerances | None = 
         tolerances: The limits; by default those of the coarser dtype of the two.
 
     Raises:
-        CheckpointError: the traces have different tokens, or their models different shapes.
+        CheckpointError: the traces have different tokens, their models different shapes, or a dtype
+            has no limits.
     """
     _refuse_other_tokens(reference, candidate)
     _refuse_other_shapes(reference, candidate)
@@ -184,9 +185,10 @@ def _real_flips(routing: Routing) -> Iterator[Failure]:
         if real:
             worst = max(real, key=lambda flip: flip.gap)
             what = "orders its experts" if worst.is_order_only else "chooses experts"
+            flips = "flip" if len(real) == 1 else "flips"
             sentence = (
                 f"token {worst.token} {what} {list(worst.candidate)} instead of {list(worst.reference)}, whose router "
-                f"logits differ by {worst.gap:.2e}, past {worst.limit:.0e} ({len(real)} such flips in this layer)"
+                f"logits differ by {worst.gap:.2e}, past {worst.limit:.0e} ({len(real)} such {flips} in this layer)"
             )
             yield Failure(
                 probe=f"layers.{layer.layer}.{_INDICES}",

@@ -10,6 +10,8 @@ import dataclasses
 import math
 from typing import Any
 
+from gptoss_weights import CheckpointError
+
 __all__ = ["BFLOAT16", "FLOAT32", "Limit", "Tolerances", "tolerances_for"]
 
 
@@ -115,5 +117,16 @@ BFLOAT16 = Tolerances(
 
 
 def tolerances_for(*dtypes: str) -> Tolerances:
-    """The default limits for traces of these dtypes: those of bfloat16 if any of them is."""
+    """The default limits for traces of these dtypes: those of bfloat16 if any of them is.
+
+    Raises:
+        CheckpointError: a dtype has no limits.
+    """
+    for dtype in dtypes:
+        if dtype not in (FLOAT32.dtype, BFLOAT16.dtype):
+            raise CheckpointError(
+                "there are no limits for a trace that was computed in this dtype",
+                expected=f"{FLOAT32.dtype} or {BFLOAT16.dtype}",
+                found=repr(dtype),
+            )
     return BFLOAT16 if "bfloat16" in dtypes else FLOAT32

@@ -32,6 +32,13 @@ FILE_FORMAT = "gptoss-trace/1"
 TOKENS = "tokens"
 _HEADER_ALIGNMENT = 8  # bytes, as the safetensors library pads its headers
 _LENGTH_BYTES = 8  # little-endian length of the header
+_LOOKED_AT_BYTES = 64
+# First bytes, lower-cased and without leading space → what the file is instead.
+_IMPOSTORS: Mapping[bytes, str] = {
+    b"version https://git-lfs": "a Git-LFS pointer",
+    b"<!doctype html": "an HTML page",
+    b"<html": "an HTML page",
+}
 _STORED_DTYPES: Mapping[str, np.dtype] = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
 _FOREIGN_DTYPES: Mapping[str, np.dtype] = {"F64": np.dtype("<f8"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
@@ -76,8 +83,16 @@ class TraceMetadata:
         """Reads what `to_strings` wrote; a file of other origin may lack any of it.
 
         Raises:
-            CheckpointError: a value that should be JSON is not.
+            CheckpointError: the format is another, or a value that should be JSON is not.
         """
+        if strings.get("format", FILE_FORMAT) != FILE_FORMAT:
+            raise CheckpointError(
+                "the file is no trace of a format that this version reads",
+                where=where,
+                expected=f"metadata format {FILE_FORMAT!r}",
+                found=repr(strings["format"]),
+                fix="A trace from a newer version needs a newer gptoss-parity.",
+            )
         config = _json_object(strings, "config", where) if "config" in strings else None
         return TraceMetadata(
             source=strings.get("source", "unknown"),
@@ -110,7 +125,10 @@ class Trace(Mapping[str, np.ndarray]):
         names = _known_names(self.arrays, self.where)
         _check_shapes(tokens, self.arrays, names, self.metadata.config, self.where)
         ordered = sorted(names, key=lambda name: names[name].order)
-        arrays = {name: _normalized(self.arrays[name], is_integer=names[name].is_integer) for name in ordered}
+        arrays = {
+            name: _normalized(self.arrays[name], is_integer=names[name].is_integer, where=f"{self.where}: {name}")
+            for name in ordered
+        }
         object.__setattr__(self, "tokens", tokens.astype(np.int64, copy=False))
         object.__setattr__(self, "arrays", MappingProxyType(arrays))
 
@@ -160,8 +178,8 @@ def load_trace(path: Path) -> Trace:
     """Opens a trace; its arrays are read-only and memory-mapped.
 
     Raises:
-        CheckpointError: not a safetensors file, no tokens, a name that is no probe's, or shapes that
-            contradict each other.
+        CheckpointError: not a safetensors file, another format, no tokens, a name that is no probe's,
+            a number that float32 cannot hold, or shapes that contradict each other.
     """
     header = _read_header(path)
     metadata = TraceMetadata.from_strings(header.pop("__metadata__", {}), where=str(path))
@@ -181,6 +199,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     """The header as JSON, after the safetensors library found it sound: bounds, overlaps, gaps."""
     if not path.is_file():
         raise CheckpointError("there is no such trace file", where=path)
+    _refuse_impostors(path)
     try:
         with safe_open(path, framework="numpy") as checked:
             checked.keys()
@@ -190,6 +209,15 @@ def _read_header(path: Path) -> dict[str, Any]:
         length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
         header: dict[str, Any] = json.loads(stream.read(length))
     return header
+
+
+def _refuse_impostors(path: Path) -> None:
+    """Says in words what a download often leaves in a trace's place."""
+    with path.open("rb") as stream:
+        start = stream.read(_LOOKED_AT_BYTES).lstrip().lower()
+    for prefix, what in _IMPOSTORS.items():
+        if start.startswith(prefix):
+            raise CheckpointError(f"the file is {what}, not a trace", where=path, fix="Download it again.")
 
 
 def _map_arrays(path: Path, header: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -263,9 +291,23 @@ def _check_shapes(
                 )
 
 
-def _normalized(array: np.ndarray, *, is_integer: bool) -> np.ndarray:
-    """The dtype that traces hold; exact for integers, float32, bfloat16 and float16."""
-    return array.astype(np.int32 if is_integer else np.float32, copy=False)
+def _normalized(array: np.ndarray, *, is_integer: bool, where: str) -> np.ndarray:
+    """The dtype that traces hold; exact for integers, float32, bfloat16 and float16.
+
+    Raises:
+        CheckpointError: a float64 number lies beyond float32, or an expert's beyond int32.
+    """
+    held = np.dtype(np.int32 if is_integer else np.float32)
+    if array.dtype.itemsize <= held.itemsize:
+        return array.astype(held, copy=False)
+    with np.errstate(over="ignore"):
+        converted = array.astype(held)
+    is_outside = array != converted if is_integer else np.isfinite(array) & ~np.isfinite(converted)
+    if is_outside.any():
+        raise CheckpointError(
+            f"a number is too large for the {held} that traces hold", where=where, found=array[is_outside][0]
+        )
+    return converted
 
 
 def _json_object(strings: Mapping[str, str], name: str, where: str) -> dict[str, Any]:

@@ -23,6 +23,10 @@ def test_what_fails_is_marked_and_what_is_missing_named(broken, trace):
     assert "✗" not in rows["layers.0.output"]
 
 
+def test_one_flip_is_one_flip(broken):
+    assert "  1 real flip" in comparison_table(broken.comparisons).splitlines()
+
+
 def test_deep_models_fold_into_a_row_a_kind():
     config = tiny_config(num_hidden_layers=13)
     arrays = {

@@ -66,7 +66,9 @@ def _routing_table(comparisons: Sequence[Comparison]) -> list[str]:
     for comparison in comparisons:
         shares = [f"{layer.layer}: {_percent(float(layer.same_experts.mean()))}" for layer in comparison.routing.layers]
         lines.append(f"same experts by layer, {_head(comparison)}: {'  '.join(shares) or 'no routing in both traces'}")
-        lines += [f"  {count} {kind} flips" for kind, count in _flip_counts(comparison).items()]
+        lines += [
+            f"  {count} {kind} {'flip' if count == 1 else 'flips'}" for kind, count in _flip_counts(comparison).items()
+        ]
     return lines
 
 
