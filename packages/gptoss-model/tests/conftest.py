@@ -18,8 +18,8 @@ from gptoss_weights.testing import tiny_config  # noqa: E402
 
 @pytest.fixture(scope="session")
 def tiny() -> Checkpoint:
-    """A random checkpoint of the tiny geometry: 4 layers, window 11, all dimensions distinct."""
-    return random_checkpoint(tiny_config(), seed=3)
+    """A random checkpoint of the tiny geometry: a sliding layer and a full one, window 11, all dimensions distinct."""
+    return random_checkpoint(tiny_config(num_hidden_layers=2), seed=3)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_norm_scales_are_f32_and_all_else_has_the_dtype_of_the_activations(tiny)
 
 
 def test_decoded_experts_hold_the_values_of_packed_ones(tiny):
-    name = "model.layers.2.mlp.experts.down_proj"
+    name = "model.layers.1.mlp.experts.down_proj"
     decoded = canonical_names(load_model(tiny, dtype=jnp.float32, experts="decoded"))[name].get_value()
     np.testing.assert_array_equal(decoded, tiny.read(name).decode(np.float32))
 

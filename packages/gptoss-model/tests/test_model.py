@@ -94,9 +94,11 @@ def test_both_layouts_give_the_same_bits(tmp_path, dtype):
     tokens = np.arange(30) * 7 % 211
     traces = []
     for layout in ("openai", "hf"):
-        folder = write_tiny_checkpoint(tmp_path / layout, format=layout, seed=4, max_shard_bytes=100_000)
+        folder = write_tiny_checkpoint(
+            tmp_path / layout, format=layout, seed=4, max_shard_bytes=100_000, num_hidden_layers=2
+        )
         traces.append(trace(open_checkpoint(folder), tokens, dtype=dtype))
-    assert set(traces[0]) == set(probe_specs(tiny_config(), 1))
+    assert set(traces[0]) == set(probe_specs(tiny_config(num_hidden_layers=2), 1))
     for name in traces[0]:
         assert traces[0][name].tobytes() == traces[1][name].tobytes(), name
 
@@ -143,7 +145,7 @@ def test_padding_changes_no_real_token_and_is_never_nan(tiny, side, relative_err
     ids=str,
 )
 def test_odd_geometries_run_with_every_shape_as_stated(overrides):
-    checkpoint = random_checkpoint(tiny_config(**overrides), seed=0)
+    checkpoint = random_checkpoint(tiny_config(**{"num_hidden_layers": 2} | overrides), seed=0)
     model = load_model(checkpoint, dtype=jnp.float32)
     for B, T in ((1, 1), (2, 13)):
         output = model(np.ones((B, T), int), probes=probe_specs(checkpoint.config, T))
