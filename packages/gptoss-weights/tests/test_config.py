@@ -58,16 +58,20 @@ def test_configs_hash_copy_and_pickle() -> None:
         ({"intermediate_size": 48}, "intermediate_size = 48 is no multiple of the MXFP4 block of 32"),
         ({"head_dim": 4}, "the YaRN ramp"),
         ({"num_hidden_layers": 0}, "num_hidden_layers must lie between 1 and 4096, not 0"),
-        ({"swiglu_limit": 0.0}, "swiglu_limit must be a finite number above 0, not 0.0"),
-        ({"rope_theta": float("nan")}, "rope_theta must be a finite number above 1, not"),
-        ({"rope_theta": 1}, "rope_theta must be a finite number above 1, not 1"),
+        ({"swiglu_limit": 0.0}, "swiglu_limit must be a finite number above 0 in float32, not 0"),
+        ({"rope_theta": float("nan")}, "rope_theta must be a finite number above 1 in float32, not nan"),
+        ({"rope_theta": 1}, "rope_theta must be a finite number above 1 in float32, not 1"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers must lie between 1 and 4096, not 1e+09"),
         ({"vocab_size": 2**31}, "vocab_size must lie between 1 and 2147483647"),
         ({"rope_theta": "150000"}, "rope_theta must be a number, not '150000'"),
         ({"vocab_size": True}, "vocab_size must be a number, not True"),
         ({"vocab_size": 2.5}, "vocab_size must be a whole number, not 2.5"),
         ({"vocab_size": float("inf")}, "vocab_size must be a whole number, not inf"),
-        ({"rope_theta": 10**400}, "rope_theta must be a finite number above 1, not"),
+        ({"rope_theta": 10**400}, "rope_theta must be a finite number above 1 in float32, not 1e400"),
+        ({"vocab_size": -(10**400)}, "vocab_size must lie between 1 and 2147483647, not -1e400"),
+        ({"rope_ntk_beta": 1e308}, "rope_ntk_beta must be a finite number above 0 in float32, not 1e+308"),
+        ({"rope_ntk_alpha": 5e-324}, "the YaRN ramp"),
+        ({"rope_ntk_beta": 3e38}, "the YaRN ramp"),
     ],
 )
 def test_impossible_geometry_is_refused(overrides: dict[str, object], words: str) -> None:
@@ -91,6 +95,12 @@ def test_reading_names_the_file(tmp_path: Path) -> None:
         GptOssConfig.read(path)
     path.write_text('{"vocab_size": 1, "vocab_size": 2}')
     with pytest.raises(CheckpointError, match="the key 'vocab_size' stands there twice"):
+        GptOssConfig.read(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(CheckpointError, match="the file is a Git-LFS pointer, not the config"):
+        GptOssConfig.read(path)
+    path.write_text('<?xml version="1.0"?><html/>')
+    with pytest.raises(CheckpointError, match="the file is an XML page, not the config"):
         GptOssConfig.read(path)
     path.write_text("[]")
     with pytest.raises(CheckpointError, match="the config is not a JSON object; found list"):

@@ -265,7 +265,7 @@ def test_index_and_files_must_agree(hf_folder: Path) -> None:
         ("{}", "the index has no weight_map"),
         ('{"weight_map": {"a": 3}}', "the index has no weight_map of tensor name → file name"),
         ('{"weight_map": {"a": "x", "a": "y"}}', "the key 'a' stands there twice"),
-        ('{"weight_map": {}}', "the folder holds no *.safetensors files"),
+        ('{"weight_map": {}}', "the index lists no tensors"),
     ],
 )
 def test_unreadable_index_is_refused(hf_folder: Path, content: str, words: str) -> None:
@@ -292,3 +292,41 @@ def test_symbolic_link_within_the_folder_is_followed(hf_folder: Path) -> None:
     shard.rename(hf_folder / "renamed")
     shard.symlink_to("renamed")
     assert open_checkpoint(hf_folder).format == "hf"
+
+
+def test_zeroth_shard_is_named_where_its_tensors_are_missing(hf_folder: Path) -> None:
+    (hf_folder / "model.safetensors.index.json").unlink()
+    shard = min(hf_folder.glob("*.safetensors"))
+    assert shard.name.startswith("model-00000-of-")
+    shard.unlink()
+    with pytest.raises(CheckpointError) as error:
+        open_checkpoint(hf_folder)
+    assert f"problems: {shard.name}: the shard is missing; " in str(error.value)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_path_out_of_the_folder_asks_for_another_index(hf_folder: Path, count: int) -> None:
+    index = hf_folder / "model.safetensors.index.json"
+    weight_map = {
+        "lm_head.weight": "../secret.safetensors",
+        "model.norm.weight": min(hf_folder.glob("*.safetensors")).name,
+    }
+    index.write_text(json.dumps({"weight_map": dict(list(weight_map.items())[:count])}))
+    with pytest.raises(CheckpointError, match=r"outside the folder\. Correct the index, or download it again\.$"):
+        open_checkpoint(hf_folder)
+
+
+def test_one_damaged_file_ends_in_one_next_step(hf_folder: Path) -> None:
+    shard = min(hf_folder.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(CheckpointError) as error:
+        open_checkpoint(hf_folder)
+    assert str(error.value).startswith(f"{shard}: the file is truncated")
+    assert str(error.value).endswith(" bytes. Download it again.")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_web_page_as_json_is_called_so(hf_folder: Path, name: str) -> None:
+    (hf_folder / name).write_text("<!DOCTYPE html><html>Sign in</html>")
+    with pytest.raises(CheckpointError, match=rf"{name}: the file is an HTML page, not the (config|index)\. Download"):
+        open_checkpoint(hf_folder)

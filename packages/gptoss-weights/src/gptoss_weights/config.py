@@ -6,7 +6,7 @@ else its JSON said, so that either dialect comes back as it was read (`config_di
 
 import copy
 import dataclasses
-import sys
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = ["GPT_OSS_20B", "GPT_OSS_120B", "RMS_NORM_EPS", "SWIGLU_ALPHA", "GptOs
 
 MAX_LAYERS = 4096  # a typing error must not make a schema of a billion names
 LARGEST_SIZE = 2**31 - 1  # of any other axis
+LARGEST_NUMBER = 3e38  # float32, in which the mathematics is done, ends a little above
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,11 +143,19 @@ def _number_problem(name: str, value: object) -> str | None:
     if name in WHOLE_NUMBERS:
         if isinstance(value, float) and not value.is_integer():
             return f"{name} must be a whole number, not {value}"
-        return None if 1 <= value <= largest else f"{name} must lie between 1 and {largest}, not {value:.6g}"
+        return None if 1 <= value <= largest else f"{name} must lie between 1 and {largest}, not {_shown(value)}"
     smallest = 1.0 if name == "rope_theta" else 0.0  # its logarithm divides
-    if smallest < value <= sys.float_info.max:
+    if smallest < value <= LARGEST_NUMBER:
         return None
-    return f"{name} must be a finite number above {smallest:g}, not {value}"
+    return f"{name} must be a finite number above {smallest:g} in float32, not {_shown(value)}"
+
+
+def _shown(value: float) -> str:
+    """A number in a few characters, also an int beyond all floats."""
+    try:
+        return f"{value:.6g}"
+    except OverflowError:
+        return f"{'-' if value < 0 else ''}1e{math.log10(abs(value)):.0f}"
 
 
 def _normal_form(name: str, value: float) -> float:

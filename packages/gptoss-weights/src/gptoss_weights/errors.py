@@ -35,14 +35,13 @@ class GptOssError(Exception):
         fix: str | None = None,
     ) -> None:
         self.what, self.where, self.expected, self.found, self.fix = what, where, expected, found, fix
-        message = what if where is None else f"{where}: {what}"
+        self.problem = what if where is None else f"{where}: {what}"
+        """All but the fix: for an error that gathers several and says one next step."""
         if expected is not None:
-            message += f"; expected {expected}"
+            self.problem += f"; expected {expected}"
         if found is not None:
-            message += f"; found {found}"
-        if fix is not None:
-            message += f". {fix}"
-        super().__init__(message)
+            self.problem += f"; found {found}"
+        super().__init__(self.problem if fix is None else f"{self.problem}. {fix}")
 
 
 class GptOssWarning(UserWarning):

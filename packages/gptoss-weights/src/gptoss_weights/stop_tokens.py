@@ -1,9 +1,10 @@
 """The token ids at which generation stops: what the checkpoint says, wherever it says it."""
 
-import json
+import warnings
 
 from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights.errors import CheckpointError, GptOssWarning
+from gptoss_weights.json_files import load_json_object
 
 __all__ = ["eos_token_ids"]
 
@@ -19,26 +20,30 @@ def eos_token_ids(checkpoint: Checkpoint) -> tuple[int, ...]:
     The layout `original/` says nothing; with the published vocabulary Harmony's ids hold there, with
     any other none do, and generation runs to its limit.
 
+    Warns:
+        GptOssWarning: an id lies outside the vocabulary; it is left out, since it never comes up.
+
     Raises:
-        CheckpointError: the entry is neither an id nor a list of ids of this vocabulary.
+        CheckpointError: the entry is neither an id nor a list of ids, or the generation config is no JSON.
     """
     path = checkpoint.side_files.get(GENERATION_CONFIG_FILE)
     if path is not None:
-        try:
-            document = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise CheckpointError(f"the generation config is not valid JSON ({error})", where=path) from None
-        if isinstance(document, dict) and document.get("eos_token_id") is not None:
+        document = load_json_object(path, what="the generation config")
+        if document.get("eos_token_id") is not None:
             return _ids(document["eos_token_id"], checkpoint.config.vocab_size, where=str(path))
     if checkpoint.config.metadata.get("eos_token_id") is not None:
-        return _ids(checkpoint.config.metadata["eos_token_id"], checkpoint.config.vocab_size, where="config")
+        return _ids(checkpoint.config.metadata["eos_token_id"], checkpoint.config.vocab_size, where="config.json")
     return HARMONY_EOS_TOKEN_IDS if checkpoint.config.vocab_size == HARMONY_VOCABULARY_SIZE else ()
 
 
 def _ids(value: object, vocab_size: int, *, where: str) -> tuple[int, ...]:
-    ids = value if isinstance(value, list) else [value]
-    if not all(type(token) is int and 0 <= token < vocab_size for token in ids):
-        raise CheckpointError(
-            "eos_token_id is no id of this vocabulary", where=where, expected=f"0 … {vocab_size - 1}", found=value
-        )
+    ids: list[int] = []
+    for token in value if isinstance(value, list) else [value]:
+        if not isinstance(token, int) or isinstance(token, bool):
+            raise CheckpointError("eos_token_id is neither an id nor a list of ids", where=where, found=repr(value))
+        if 0 <= token < vocab_size:
+            ids.append(token)
+        else:
+            message = f"{where}: eos_token_id {token} is left out, for the vocabulary is 0 … {vocab_size - 1}"
+            warnings.warn(message, GptOssWarning)
     return tuple(ids)

@@ -199,6 +199,30 @@ def test_known_metadata_is_kept_in_silence_and_unknown_keys_warn(document: Docum
         GptOssConfig.from_json(document)
 
 
+@pytest.mark.parametrize(
+    ("key", "hint"), [("bar", ""), ("mscale_al_dim", "; did you mean 'rope_scaling.mscale_all_dim'?")]
+)
+def test_unknown_rotary_key_is_likened_to_rotary_keys_alone(document: Document, key: str, hint: str) -> None:
+    document["rope_scaling"][key] = 1
+    with pytest.warns(GptOssWarning) as warned:
+        GptOssConfig.from_json(document)
+    assert str(warned[0].message) == f"config: unknown config key 'rope_scaling.{key}' is kept but not used{hint}"
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 2_000_000_000}, {"num_hidden_layers": 10**400}])
+def test_absurd_number_of_layers_is_refused_without_listing_them(
+    document: Document, changes: dict[str, object]
+) -> None:
+    with pytest.raises(CheckpointError, match="layer_types must alternate"):
+        GptOssConfig.from_json(document | changes)
+
+
+def test_absurd_attention_factor_is_refused(document: Document) -> None:
+    document["rope_scaling"]["attention_factor"] = 10**400
+    with pytest.raises(CheckpointError, match="differs from YaRN's"):
+        GptOssConfig.from_json(document)
+
+
 def test_null_for_the_unused_spelling_is_no_contradiction(document: Document) -> None:
     newer = with_rope_parameters(document) | {"rope_scaling": None}
     assert GptOssConfig.from_json(newer).to_huggingface() == newer

@@ -22,8 +22,9 @@ def refuse(start: bytes) -> None:
             b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
             "the file is a Git-LFS pointer, not the weights.",
         ),
-        (b"\n <!doctype HTML>", "the file is an HTML page, not weights."),
-        (b"<html lang='en'>", "the file is an HTML page, not weights."),
+        (b"\n <!doctype HTML>", "the file is an HTML page, not the weights."),
+        (b'<?xml version="1.0"?>', "the file is an XML page, not the weights."),
+        (b"<html lang='en'>", "the file is an HTML page, not the weights."),
         (b"PK\x03\x04\x14", "the file is a zip or pickle archive, which is never opened. Give safetensors files."),
     ],
 )

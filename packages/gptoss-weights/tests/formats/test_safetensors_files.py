@@ -46,9 +46,9 @@ def test_header_of_library_written_file_gives_offsets_of_every_array(tmp_path: P
         ((2**63).to_bytes(8, "little"), "its header would be too large"),
         ((101_000_000).to_bytes(8, "little") + b"{}", "its header would be too large"),
         ((99).to_bytes(8, "little") + b"{}", "truncated within its header; expected 99 bytes of header; found 2"),
-        (LFS_POINTER, "is a Git-LFS pointer, not the weights. Fetch the weights with `git lfs pull`"),
-        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "is an HTML page, not weights"),
-        (b"\n <html>", "is an HTML page, not weights"),
+        (LFS_POINTER, "is a Git-LFS pointer, not the weights. Fetch the file with `git lfs pull`"),
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "is an HTML page, not the weights"),
+        (b"\n <html>", "is an HTML page, not the weights"),
         (b"PK\x03\x04 archive/data.pkl", "zip or pickle archive, which is never opened"),
         (b"\x80\x02}q\x00.", "is a pickle, which is never opened"),
     ],
@@ -67,7 +67,7 @@ def test_what_is_no_safetensors_file_is_called_by_its_name(tmp_path: Path, conte
     [
         (b"not json", b"", "the header is not valid JSON"),
         (b'{"a": NaN}', b"", "NaN is no JSON number"),
-        (b"[" * 100_000, b"", "the header is not valid JSON"),
+        (b"[" * 100_000, b"", "the header is nested too deeply"),
         (b'{"\xff": 1}', b"", "the header is not UTF-8"),
         (b"[]", b"", "the header is not a JSON object"),
         (

@@ -290,6 +290,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("published") / "tiny"
     write_tiny_checkpoint(folder, format="hf", max_shard_bytes=150_000)
     write_tiny_checkpoint(folder / "original", format="openai")
+    for manifest in [folder / "manifest.json", folder / "original" / "manifest.json"]:
+        manifest.unlink()  # OpenAI publishes none
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     return files | {
         ".gitattributes": b"*.safetensors filter=lfs\n",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from gptoss_weights.config_dialects.huggingface import (
     HF_KNOWN_KEYS,
     HF_MATHEMATICS,
+    HF_ROPE_KEYS,
     KNOWN_METADATA,
     parse_huggingface,
     unknown_huggingface_keys,
@@ -61,8 +62,9 @@ def parse_document(document: Mapping[str, Any], *, where: str) -> dict[str, Any]
         fix = "Correct the config, or give another with --config."
         raise CheckpointError("; ".join(problems), where=where, fix=fix)
     for name in unknown:
-        near = difflib.get_close_matches(name, sorted(known), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        section, dot, key = name.rpartition(".")  # what stands in a section is like other keys of it
+        near = difflib.get_close_matches(key, sorted(HF_ROPE_KEYS if dot else known), n=1)
+        hint = f"; did you mean {section + dot + near[0]!r}?" if near else ""
         warnings.warn(f"{where}: unknown config key {name!r} is kept but not used{hint}", GptOssWarning)
     return values
 

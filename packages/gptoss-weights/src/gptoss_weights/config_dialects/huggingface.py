@@ -20,6 +20,7 @@ from gptoss_weights.yarn import rope_concentration
 __all__ = [
     "HF_KNOWN_KEYS",
     "HF_MATHEMATICS",
+    "HF_ROPE_KEYS",
     "KNOWN_METADATA",
     "layer_types",
     "parse_huggingface",
@@ -57,7 +58,7 @@ HF_MATHEMATICS = {spelling for spellings in _HF_SPELLINGS.values() for spelling 
 }
 # Settings of transformers' YaRN that the official code does not know.
 _HF_ROPE_FIXED: Mapping[str, Any] = {"mscale": 1.0, "mscale_all_dim": 0, "partial_rotary_factor": 1.0}
-_HF_ROPE_KEYS = frozenset(
+HF_ROPE_KEYS = frozenset(
     {*_HF_ROPE_SPELLINGS.values(), *_HF_ROPE_FIXED, "attention_factor", "rope_type", "truncate", "type"}
 )
 ATTENTION_FACTOR_TOLERANCE = 1e-6  # absolute; a config may state YaRN's own factor, rounded to f32
@@ -124,7 +125,7 @@ def parse_huggingface(document: Mapping[str, Any], problems: list[str]) -> dict[
     section, rope = _rope_section(document, problems)
     for name, spelling in _HF_ROPE_SPELLINGS.items():
         values[name] = (
-            read_number(rope, spelling, name, problems, known=_HF_ROPE_KEYS, section=section) if rope else None
+            read_number(rope, spelling, name, problems, known=HF_ROPE_KEYS, section=section) if rope else None
         )
     problems += _rope_problems(section, rope) + _contradictions(document, values)
     return values
@@ -134,7 +135,7 @@ def unknown_huggingface_keys(document: Mapping[str, Any]) -> list[str]:
     """Keys that are neither mathematics nor known metadata, inside the rotary settings too."""
     unknown = [name for name in document if name not in HF_KNOWN_KEYS]
     section, rope = _rope_section(document, [])
-    return unknown + [f"{section}.{name}" for name in rope if name not in _HF_ROPE_KEYS]
+    return unknown + [f"{section}.{name}" for name in rope if name not in HF_ROPE_KEYS]
 
 
 def _rope_section(document: Mapping[str, Any], problems: list[str]) -> tuple[str, dict[str, Any]]:
@@ -178,7 +179,9 @@ def _rope_problems(section: str, rope: Mapping[str, Any]) -> list[str]:
     factor, attention = rope.get("factor"), rope.get("attention_factor")
     if attention is not None and isinstance(factor, int | float) and factor > 0:
         usual = rope_concentration(factor)
-        if not isinstance(attention, int | float) or abs(attention - usual) > ATTENTION_FACTOR_TOLERANCE:
+        if not isinstance(attention, int | float) or not (
+            usual - ATTENTION_FACTOR_TOLERANCE <= attention <= usual + ATTENTION_FACTOR_TOLERANCE  # of any int
+        ):
             problems.append(f"{section}.attention_factor = {attention!r} differs from YaRN's {usual:.6f}")
     return problems
 
@@ -196,9 +199,14 @@ def _contradictions(document: Mapping[str, Any], values: Mapping[str, Any]) -> l
             f"original_max_position_embeddings = {values['initial_context_length']!r}"
         )
     layers, kinds = values["num_hidden_layers"], document.get("layer_types")
-    if kinds is not None and layers is not None and kinds != layer_types(layers):
+    if kinds is not None and layers is not None and not _alternate(kinds, layers):
         problems.append(f"layer_types must alternate sliding_attention, full_attention over {layers} layers")
     return problems
+
+
+def _alternate(kinds: object, layers: int) -> bool:
+    # The length first: an absurd number of layers must not be listed.
+    return isinstance(kinds, list) and len(kinds) == layers and kinds == layer_types(layers)
 
 
 def write_huggingface(

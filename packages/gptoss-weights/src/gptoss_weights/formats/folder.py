@@ -20,6 +20,9 @@ __all__ = ["INDEX_NAME", "SIDE_FILES", "FolderContents", "read_folder", "side_fi
 INDEX_NAME = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d+)-of-(?P<last>\d+)\.safetensors")
 
+_OUTSIDE = "which is outside the folder"
+_CORRECT_THE_INDEX = "Correct the index, or download it again."
+
 # What travels with the weights besides the config: tokenizer, template, generation config, licence.
 SIDE_FILES = (
     "added_tokens.json",
@@ -36,10 +39,20 @@ SIDE_FILES = (
 
 @dataclasses.dataclass(frozen=True)
 class FolderContents:
-    """Raw name → where it stands, and every problem met on the way."""
+    """What a folder holds.
+
+    Attributes:
+        tensors: Raw name → where it stands.
+        problems: Every problem met on the way.
+        fix: The next step, where the problem that was met first has one of its own.
+        perhaps_missing: Shards number 0 that are missing if the series begins there, as published
+            ones of Hugging Face do; where none of the tensors is missing, it does not.
+    """
 
     tensors: Mapping[str, StoredArray]
     problems: tuple[str, ...]
+    fix: str | None = None
+    perhaps_missing: tuple[Path, ...] = ()
 
 
 def read_folder(folder: Path) -> FolderContents:
@@ -56,11 +69,13 @@ def read_folder(folder: Path) -> FolderContents:
     if index is None:
         problems += _missing_shards(folder, names)
     tensors: dict[str, StoredArray] = {}
+    fixes: list[str | None] = [None for _ in problems]
     for name in names:
         try:
             header = read_header(_inside(folder, name))
         except CheckpointError as error:
-            problems.append(str(error))
+            problems.append(error.problem)
+            fixes.append(error.fix)
             continue
         for raw_name, stored in header.items():
             if raw_name in tensors:
@@ -68,7 +83,10 @@ def read_folder(folder: Path) -> FolderContents:
             tensors.setdefault(raw_name, stored)
     if index is not None and not problems:
         problems += _index_problems(folder, index, tensors)
-    return FolderContents(tensors, tuple(problems))
+    if any(_OUTSIDE in problem for problem in problems):
+        fixes = [_CORRECT_THE_INDEX]
+    zeroth = () if index is not None else tuple(_zeroth_shards(folder, names))
+    return FolderContents(tensors, tuple(problems), next(iter(fixes), None), zeroth)
 
 
 def side_files(folder: Path) -> dict[str, Path]:
@@ -92,12 +110,14 @@ def _read_index(folder: Path, problems: list[str]) -> dict[str, str] | None:
     weight_map = load_json_object(_inside(folder, INDEX_NAME), what="the index").get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError("the index has no weight_map of tensor name → file name", where=path)
+    if not weight_map:
+        raise CheckpointError("the index lists no tensors, its weight_map is empty", where=path, fix=_CORRECT_THE_INDEX)
     index: dict[str, str] = {}
     refused: set[str] = set()
     for tensor, name in weight_map.items():
         if _leaves_folder(name):
             if name not in refused:
-                problems.append(f"{path}: {tensor} is said to be in {name!r}, which is outside the folder")
+                problems.append(f"{path}: {tensor} is said to be in {name!r}, {_OUTSIDE}")
             refused.add(name)
         elif not (folder / name).exists():
             if name not in refused:
@@ -107,7 +127,9 @@ def _read_index(folder: Path, problems: list[str]) -> dict[str, str] | None:
         else:
             index[tensor] = name
     if not index and problems:
-        raise CheckpointError("; ".join(problems), fix="Download the missing files again.")
+        is_outside = any(_OUTSIDE in problem for problem in problems)
+        fix = _CORRECT_THE_INDEX if is_outside else "Download the missing files again."
+        raise CheckpointError("; ".join(problems), fix=fix)
     return index
 
 
@@ -171,6 +193,15 @@ def _missing_shards(folder: Path, names: list[str]) -> list[str]:
                 missing = f"{stem}{number:0{len(numbers[0])}d}-of-{last}.safetensors"
                 problems.append(f"{folder / missing}: the shard is missing")
     return problems
+
+
+def _zeroth_shards(folder: Path, names: list[str]) -> Iterator[Path]:
+    """Shards number 0 of complete series 1 … n, other than OpenAI's, which begin at 1."""
+    firsts = [match for name in names if (match := _SHARD.fullmatch(name)) and int(match["number"]) == 1]
+    for match in firsts:
+        zeroth = f"{match['stem']}{0:0{len(match['number'])}d}-of-{match['last']}.safetensors"
+        if zeroth not in names and not match["stem"].endswith("--"):
+            yield folder / zeroth
 
 
 def _index_problems(folder: Path, index: Mapping[str, str], tensors: Mapping[str, StoredArray]) -> list[str]:

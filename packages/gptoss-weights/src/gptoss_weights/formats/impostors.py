@@ -12,23 +12,25 @@ LOOKED_AT_BYTES = 64
 _IMPOSTORS: tuple[tuple[bytes, str, str], ...] = (
     (
         b"version https://git-lfs",
-        "the file is a Git-LFS pointer, not the weights",
-        "Fetch the weights with `git lfs pull`, or download the file again.",
+        "the file is a Git-LFS pointer",
+        "Fetch the file with `git lfs pull`, or download the file again.",
     ),
-    (b"<!doctype html", "the file is an HTML page, not weights", "Download it again; a login may be needed."),
-    (b"<html", "the file is an HTML page, not weights", "Download it again; a login may be needed."),
+    (b"<!doctype html", "the file is an HTML page", "Download it again; a login may be needed."),
+    (b"<html", "the file is an HTML page", "Download it again; a login may be needed."),
+    (b"<?xml", "the file is an XML page", "Download it again; a login may be needed."),
 )
 _ZIP = b"PK\x03\x04"
 _PICKLE_PROTOCOLS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _SAFETENSORS_OPENING = slice(8, 9), b"{"  # the length before it may be 640 bytes, \x80\x02, and so on
 
 
-def refuse_impostors(path: Path, start: bytes, *, wanted: str) -> None:
+def refuse_impostors(path: Path, start: bytes, *, what: str = "the weights", wanted: str) -> None:
     """Refuses a file that is empty, a pointer, a web page or a pickle.
 
     Args:
         path: The file, for the error.
         start: Its first `LOOKED_AT_BYTES` bytes.
+        what: What it should hold.
         wanted: What the user should give instead of a pickle.
 
     Raises:
@@ -37,9 +39,9 @@ def refuse_impostors(path: Path, start: bytes, *, wanted: str) -> None:
     if not start:
         raise CheckpointError("the file is empty", where=path, fix="Download it again.")
     lowered = start.lstrip().lower()
-    for prefix, what, fix in _IMPOSTORS:
+    for prefix, found, fix in _IMPOSTORS:
         if lowered.startswith(prefix):
-            raise CheckpointError(what, where=path, fix=fix)
+            raise CheckpointError(f"{found}, not {what}", where=path, fix=fix)
     if start.startswith(_ZIP):
         raise CheckpointError(
             "the file is a zip or pickle archive, which is never opened", where=path, fix=f"Give {wanted}."

@@ -21,6 +21,7 @@ from gptoss_weights.stored_checkpoint import StoredCheckpoint
 __all__ = ["open_safetensors_folder"]
 
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_ABSENT = " is missing, expected "
 _PLAIN_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
 
@@ -39,8 +40,10 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
     if layout is not None and not problems:
         problems += untransposed_experts(folder, layout, geometry, contents.tensors)
         problems = problems or _mismatches(folder, layout, geometry, contents.tensors)
+        if any(_ABSENT in problem for problem in problems):
+            problems = [f"{shard}: the shard is missing" for shard in contents.perhaps_missing] + problems
     if problems or layout is None:
-        raise gathered_problems(folder, problems, fix=_next_step(problems))
+        raise gathered_problems(folder, problems, fix=contents.fix or _next_step(problems))
     raw_tensors = layout.tensors(geometry)
     checkpoint = StoredCheckpoint(
         config=geometry,
@@ -76,7 +79,7 @@ def _mismatches(folder: Path, layout: Layout, config: GptOssConfig, found: Mappi
         names.add(raw.name)
         stored = found.get(raw.name)
         if stored is None:
-            problems.append(f"{folder}: {raw.name} is missing, expected {_form(raw)}")
+            problems.append(f"{folder}: {raw.name}{_ABSENT}{_form(raw)}")
             continue
         dtypes = layout.array_dtypes if raw.parts[0].half == "array" else (raw.dtype,)
         if stored.shape != raw.shape or stored.dtype not in dtypes:
@@ -99,6 +102,6 @@ def _next_step(problems: list[str]) -> str:
         return "Save the checkpoint again with transformers, or convert it again from the packed one."
     if any(" has the wrong shape" in problem or " is no tensor " in problem for problem in problems):
         return "Is this the config of these weights?"
-    if any(" is missing, expected " in problem for problem in problems):
+    if any(_ABSENT in problem for problem in problems):
         return "Is a shard missing, or is this the config of another model?"
     return "Fetch what is missing or damaged again."

@@ -58,7 +58,7 @@ def open_arrays(
             with explained("the array cannot be opened", where=leaf.shown):
                 array = pending[leaf.key].result()
         except CheckpointError as error:
-            problems.append(str(error))
+            problems.append(error.problem)
             continue
         problems += _mismatches(leaf, array, stored_chunks)
         arrays[leaf.key] = _cached(item, tree, leaf.key, array)
