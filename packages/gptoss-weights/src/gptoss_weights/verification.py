@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gptoss_weights.checkpoint import Checkpoint, StoredMxfp4
+from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.formats.safetensors_files import read_header
 from gptoss_weights.mxfp4 import LARGEST_EXACT_SCALE, Mxfp4Tensor
 from gptoss_weights.summary import tensor_path
 
@@ -26,9 +27,11 @@ class Finding:
     tensor: str
     file: Path | None
     problem: str
+    raw_name: str | None = None  # of what stands in the file, if that is named otherwise
 
     def __str__(self) -> str:
-        where = self.tensor if self.file is None else f"{self.file}: {self.tensor}"
+        tensor = self.tensor if self.raw_name is None else f"{self.tensor} ({self.raw_name})"
+        where = tensor if self.file is None else f"{self.file}: {tensor}"
         return f"{where}: {self.problem}"
 
 
@@ -41,7 +44,8 @@ def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) 
             if isinstance(tensor, Mxfp4Tensor):
                 counts.add(start, tensor.scales, tensor.scales > LARGEST_EXACT_SCALE)
             else:
-                counts.add(start, tensor, ~np.isfinite(tensor))
+                with np.errstate(invalid="ignore"):  # older ml_dtypes warn of the very NaN that is looked for
+                    counts.add(start, tensor, ~np.isfinite(tensor))
         if counts.first is None:
             continue
         if checkpoint.array_dtype(name) is None:
@@ -49,7 +53,18 @@ def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) 
             what = f"MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow"
         else:
             file, what = tensor_path(stored), "values are not finite"
-        yield Finding(tensor=name, file=file, problem=counts.sentence(what))
+        yield Finding(tensor=name, file=file, problem=counts.sentence(what), raw_name=_raw_name(name, stored))
+
+
+def _raw_name(name: str, stored: StoredArray | StoredMxfp4 | None) -> str | None:
+    """What a safetensors file calls the tensor, where that does not begin with the canonical name."""
+    array = stored.scales if isinstance(stored, StoredMxfp4) else stored
+    if array is None or array.path.suffix != ".safetensors":
+        return None
+    for raw, whole in read_header(array.path).items():
+        if whole.offset <= array.offset < whole.offset + whole.nbytes:
+            return None if raw.startswith(name) else raw
+    return None
 
 
 def verify_checkpoint(checkpoint: Checkpoint) -> None:
