@@ -55,7 +55,9 @@ def test_value_that_is_not_finite_is_found(openai_folder: Path, raw: bytes, show
     poke(bias, 17, raw + raw)
     findings = list(find_corruption(checkpoint))
     assert [finding.tensor for finding in findings] == [BIAS]
-    assert str(findings[0]) == f"{bias.path}: {BIAS}: 2 of 90 values are not finite, the first is {shown} at [17]"
+    assert str(findings[0]) == (
+        f"{bias.path}: {BIAS} (block.1.attn.qkv.bias): 2 of 90 values are not finite, the first is {shown} at [17]"
+    )
 
 
 def test_last_value_of_a_large_tensor_is_read(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def test_flipped_bit_in_the_manifest_is_not_blamed_on_the_checkpoint(artefact: M
 def test_truncated_missing_and_longer_files_are_named(artefact: MakeArtefact, kind: str) -> None:
     path = artefact(kind)
     place = find_artefact(path)
-    for file in place.files():
+    files = place.files()
+    for file in files[:: max(1, len(files) // 20)]:
         stands = place.path(file)
         content = stands.read_bytes()
         for changed, words in (
