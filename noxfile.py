@@ -18,6 +18,12 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 PYTHONS = ["3.12", "3.13"]
 PYTHON = PYTHONS[0]
+# Most of the time of JAX's tests is compiling; what one session has compiled serves the next.
+COMPILED = {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".nox" / "jax-cache"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
 
 each_package = nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
@@ -58,14 +64,14 @@ def docs(session: nox.Session) -> None:
 def test(session: nox.Session, package: str) -> None:
     """One package's tests, with that package and its declared extras only."""
     install_locked(session, f"--package={package}", "--group=test")
-    session.run("pytest", f"packages/{package}/tests", *session.posargs)
+    session.run("pytest", f"packages/{package}/tests", *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
 def workspace(session: nox.Session) -> None:
     """What no package can test alone: names, versions, commands, and the way from end to end."""
     install_locked(session, "--only-group=workspace")
-    session.run("pytest", "tests", "--ignore=tests/oracles", *session.posargs)
+    session.run("pytest", "tests", "--ignore=tests/oracles", *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"], reuse_venv=False)
@@ -103,7 +109,7 @@ def lowest(session: nox.Session, package: str) -> None:
 def oracles(session: nox.Session) -> None:
     """Everything against the official PyTorch code, live; installs gigabytes."""
     install_locked(session, "--only-group=oracles")
-    session.run("pytest", "tests/oracles", "-m", "oracle", *session.posargs)
+    session.run("pytest", "tests/oracles", "-m", "oracle", *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"], default=False)

@@ -1,8 +1,10 @@
 """Our way of loading weights into the official model changes nothing: it equals the official loader."""
 
+import json
+
 import numpy as np
 import pytest
-from gptoss_weights import open_checkpoint
+from gptoss_weights import GptOssWarning, open_checkpoint
 from gptoss_weights.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.oracle
@@ -20,6 +22,15 @@ def test_loader_equals_the_official_one_bit_for_bit(official, make_prompt, tmp_p
     with torch.inference_mode():
         expected = model(torch.as_tensor(prompt)).float().numpy()
     np.testing.assert_array_equal(official.record(checkpoint, prompt, dtype="bfloat16")["logits"], expected)
+
+
+def test_keys_that_a_config_only_carries_do_not_reach_the_official_code(official, tmp_path):
+    folder = write_tiny_checkpoint(tmp_path / "tiny", format="openai", num_hidden_layers=1)
+    document = json.loads((folder / "config.json").read_text()) | {"made_by": "someone"}
+    (folder / "config.json").write_text(json.dumps(document))
+    with pytest.warns(GptOssWarning, match="made_by"):
+        checkpoint = open_checkpoint(folder)
+    assert len(official.record(checkpoint, [1, 2, 3])) > 0
 
 
 def test_recorded_routing_is_what_the_model_used(official, make_prompt, tmp_path):

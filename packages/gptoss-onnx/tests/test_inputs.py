@@ -34,12 +34,3 @@ def test_a_cache_for_another_batch_is_refused():
     config = tiny_config()
     with pytest.raises(RequestError, match="expected 2 sequences; found 3"):
         check_step(config, empty_cache(config, 3), np.ones((2, 1), bool))
-
-
-def test_a_sequence_past_the_last_position_is_refused_and_padding_does_not_count():
-    config = tiny_config(initial_context_length=4096, rope_scaling_factor=1.0)
-    too_long = np.ones((1, 4097), bool)
-    with pytest.raises(RequestError, match=r"row 0: .*expected at most 4096 tokens; found 4097"):
-        check_step(config, empty_cache(config, 1), too_long)
-    too_long[0, 7] = False
-    check_step(config, empty_cache(config, 1), too_long)

@@ -1,7 +1,10 @@
+import dataclasses
+import warnings
+
 import pytest
 from gptoss_onnx import ModelMetadata
 from gptoss_onnx.metadata import WeightFileMark
-from gptoss_weights import CheckpointError
+from gptoss_weights import CheckpointError, GptOssConfig, GptOssWarning
 from gptoss_weights.testing import tiny_config
 
 
@@ -40,3 +43,12 @@ def test_a_mark_tells_files_apart_by_size_and_by_head(tmp_path):
     marks = [WeightFileMark.of(tmp_path / name) for name in "abc"]
     assert len(set(marks)) == 3
     assert marks[0] == WeightFileMark.of(tmp_path / "a")
+
+
+def test_keys_that_the_config_only_carries_stay_with_the_checkpoint_and_warn_once(metadata):
+    with pytest.warns(GptOssWarning, match="made_by"):
+        config = GptOssConfig.from_json(tiny_config().to_openai() | {"made_by": "someone"})
+    properties = dataclasses.replace(metadata, config=config).to_properties()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ModelMetadata.from_properties(properties, where="here").config == config

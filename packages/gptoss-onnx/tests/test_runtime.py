@@ -62,6 +62,18 @@ def test_every_probe_of_any_geometry_is_the_specifications(geometry, tmp_path, s
         expect_probes(model.trace(tokens), specification(checkpoint).probes(tokens), tolerance=TOLERANCE)
 
 
+def test_tokens_past_the_positions_that_the_config_is_meant_for_are_computed_as_everywhere_else(
+    tmp_path, specification, relative_l2
+):
+    checkpoint = random_checkpoint(tiny_config(initial_context_length=16, rope_scaling_factor=1.0), seed=3)
+    model = OnnxModel.open(export_onnx(checkpoint, tmp_path / "onnx"), threads=1)
+    assert model.config.max_position_embeddings == 16
+    tokens = np.arange(40)
+    expected = specification(checkpoint).probes(tokens)["logits"]
+    assert relative_l2(model.forward([tokens])[0], expected) <= TOLERANCE
+    assert model.generate([tokens[:15], tokens], max_new_tokens=3)[1][0] == expected[-1].argmax()
+
+
 def test_a_single_expert_needs_no_router(tmp_path, specification, relative_l2):
     checkpoint = random_checkpoint(tiny_config(num_experts=1, experts_per_token=1), seed=3)
     model = OnnxModel.open(export_onnx(checkpoint, tmp_path / "onnx"))

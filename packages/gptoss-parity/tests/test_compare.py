@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 from gptoss_parity import FLOAT32, Trace, compare
-from gptoss_weights import CheckpointError, ParityError
+from gptoss_weights import CheckpointError, GptOssConfig, GptOssWarning, ParityError
 
 
 def first_failure(reference, candidate):
@@ -118,8 +118,23 @@ def test_missing_probe_is_caught_on_either_side(trace, edited, name):
 
 
 def test_traces_with_nothing_in_common_fail(edited):
-    empty = edited(lambda arrays: arrays.clear())
+    empty = edited(lambda arrays: arrays.clear(), config=None)
     assert "no probe in common" in first_failure(empty, empty).sentence
+
+
+@pytest.mark.parametrize("name", ["embedding", "layers.2.router_indices", "layers.1.output", "logits"])
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_probe_that_both_lack_is_missed_where_either_says_what_the_model_is(edited, config, name, side):
+    def lacking(known):
+        return edited(lambda arrays: arrays.pop(name), config=config if known else None)
+
+    failure = first_failure(lacking(side == "reference"), lacking(side == "candidate"))
+    assert (failure.probe, failure.sentence) == (name, "missing in both traces")
+
+
+def test_without_a_config_the_reference_says_which_probes_there_are(edited):
+    only = edited(lambda arrays: [arrays.pop(name) for name in list(arrays) if name != "logits"], config=None)
+    assert compare(only, only).passed
 
 
 def test_different_tokens_are_refused(trace):
@@ -156,6 +171,13 @@ def test_different_configs_are_a_warning(edited, config):
     other = dataclasses.replace(config, sliding_window=config.sliding_window + 1)
     (warning,) = compare(edited(), edited(config=other)).warnings
     assert "sliding_window is 11 (reference) and 12 (candidate)" in warning
+
+
+def test_keys_that_a_config_only_carries_are_no_difference(edited, config):
+    with pytest.warns(GptOssWarning, match="made_by"):
+        carrying = GptOssConfig.from_json(config.to_openai() | {"made_by": "someone"})
+    assert compare(edited(config=carrying), edited()).warnings == ()
+    assert compare(edited(), edited(config=carrying)).warnings == ()
 
 
 def test_failures_stand_in_the_order_of_the_forward_pass(trace, edited):

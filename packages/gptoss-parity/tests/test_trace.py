@@ -1,10 +1,11 @@
 import json
+import warnings
 
 import ml_dtypes
 import numpy as np
 import pytest
 from gptoss_parity import Trace, TraceMetadata, load_trace, save_trace
-from gptoss_weights import CheckpointError, probe_specs
+from gptoss_weights import CheckpointError, GptOssConfig, GptOssWarning, probe_specs
 from safetensors.numpy import load_file, save_file
 
 METADATA = TraceMetadata(source="test", dtype="float32")
@@ -37,6 +38,17 @@ def test_saved_trace_loads_with_the_same_arrays_and_metadata(trace, tmp_path):
     assert list(loaded) == list(trace)
     for name in trace:
         np.testing.assert_array_equal(loaded[name], trace[name], strict=True)
+
+
+def test_trace_holds_the_numbers_of_the_config_and_nothing_that_it_only_carries(trace, config, tmp_path):
+    with pytest.warns(GptOssWarning, match="made_by"):
+        carrying = GptOssConfig.from_json(config.to_openai() | {"made_by": "someone"})
+    save_trace(
+        Trace(trace.tokens, trace.arrays, TraceMetadata(source="t", dtype="float32", config=carrying)), tmp_path / "t"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_trace(tmp_path / "t").metadata.config == config
 
 
 def test_equal_traces_are_equal_files(trace, tmp_path):

@@ -2,11 +2,12 @@
 
 import copy
 import dataclasses
+import json
 import pickle
 from pathlib import Path
 
 import pytest
-from gptoss_weights import GPT_OSS_20B, GPT_OSS_120B, CheckpointError, GptOssConfig
+from gptoss_weights import GPT_OSS_20B, GPT_OSS_120B, CheckpointError, GptOssConfig, GptOssWarning
 from gptoss_weights.config_dialects.numbers import NUMBERS
 from gptoss_weights.testing import tiny_config
 
@@ -28,6 +29,16 @@ def test_spelling_of_a_number_does_not_matter() -> None:
     assert as_floats == tiny_config()
     assert as_floats.to_openai() == tiny_config().to_openai()
     assert repr(as_floats.to_openai()) == repr(tiny_config().to_openai())
+
+
+def test_numbers_are_the_sixteen_alone_whatever_the_document_says() -> None:
+    flat = tiny_config().to_openai() | {"rope_theta": 150000.0, "swiglu_limit": 7, "rope_ntk_alpha": 1.0}
+    with pytest.warns(GptOssWarning, match="'extra'"):
+        spelled = GptOssConfig.from_json(flat | {"extra": 1})
+    nested = GptOssConfig.from_json(tiny_config().to_huggingface())
+    expected = json.dumps(tiny_config().numbers())
+    assert json.dumps(spelled.numbers()) == json.dumps(nested.numbers()) == expected
+    assert tuple(spelled.numbers()) == NUMBERS
 
 
 def test_configs_hash_copy_and_pickle() -> None:

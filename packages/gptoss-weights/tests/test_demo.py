@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gptoss_weights import open_checkpoint, probe_specs
+from gptoss_weights import open_checkpoint, probe_specs, verify_artefact
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, DEMO_PROMPT, demo_checkpoint, demo_golden_path
 from gptoss_weights.stop_tokens import eos_token_ids
 from gptoss_weights.text import load_tokenizer
@@ -19,6 +19,12 @@ def test_recipe_makes_the_same_weights_again(tmp_path: Path) -> None:
     build_demo(tmp_path / "demo")
     for name in ("config.json", "dtypes.json", "model.safetensors", "generation_config.json"):
         assert (tmp_path / "demo" / name).read_bytes() == (DEMO_CHECKPOINT_PATH / name).read_bytes(), name
+
+
+def test_embedded_files_are_as_their_manifest_says() -> None:
+    report = verify_artefact(DEMO_CHECKPOINT_PATH)
+    assert report.manifest is not None
+    assert (report.problems, report.unlisted) == ([], [])
 
 
 def test_recipe_makes_a_tokenizer_of_the_same_ids(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Saving writes exactly the published layouts, all of it or nothing."""
 
 import filecmp
+import functools
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +15,15 @@ import safetensors.numpy
 from gptoss_weights import (
     Checkpoint,
     CheckpointError,
+    FormatName,
     Index,
     Mxfp4Tensor,
     NotEnoughSpaceError,
     open_checkpoint,
     random_checkpoint,
     save_checkpoint,
+    verify_artefact,
+    write_manifest,
 )
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
@@ -56,6 +61,7 @@ def test_there_and_back_gives_the_same_files(tmp_path: Path, start: str) -> None
     limit = 120_000
     first = write_tiny_checkpoint(tmp_path / "first", format=start, max_shard_bytes=limit)
     (first / "tokenizer.json").write_text('{"a": 1}')
+    write_manifest(first)
     save_checkpoint(open_checkpoint(first), tmp_path / "there", format=other, max_shard_bytes=limit)
     save_checkpoint(open_checkpoint(tmp_path / "there"), tmp_path / "back", format=start, max_shard_bytes=limit)
     names = sorted(path.name for path in first.iterdir())
@@ -104,6 +110,39 @@ def test_empty_folder_is_filled_and_gets_ordinary_permissions(tmp_path: Path) ->
     write_tiny_checkpoint(tmp_path / "out", format="hf")
     (tmp_path / "plain").mkdir()
     assert (tmp_path / "out").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("layout", ["openai", "hf", "hf-bf16", "flax"])
+def test_manifest_comes_with_every_artefact(tmp_path: Path, layout: FormatName) -> None:
+    path = tmp_path / ("out.msgpack" if layout == "flax" else "out")
+    save_checkpoint(random_checkpoint(tiny_config(), seed=0), path, format=layout)
+    report = verify_artefact(path)
+    assert report.manifest_path == (tmp_path / "out.manifest.json" if layout == "flax" else path / "manifest.json")
+    assert (report.problems, report.unlisted) == ([], [])
+
+
+def test_manifest_of_another_bundle_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "out.manifest.json").write_text("theirs")
+    with pytest.raises(CheckpointError, match=r"out\.manifest\.json: the target is there already"):
+        save_checkpoint(random_checkpoint(tiny_config(), seed=0), tmp_path / "out.msgpack", format="flax")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.manifest.json"]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_every_file_is_on_disk_before_it_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
+    synced: set[int] = set()  # inodes, before the target is there
+
+    def fsync(descriptor: int) -> None:
+        if not (tmp_path / "out").exists():
+            synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    save = save_checkpoint if durable else functools.partial(save_checkpoint, durable=False)  # by default it is
+    save(random_checkpoint(tiny_config(), seed=0), tmp_path / "out", format="openai")
+    weights = (tmp_path / "out" / "model.safetensors").stat().st_ino
+    assert (weights in synced) == durable
 
 
 def test_occupied_target_is_refused_and_left_alone(tmp_path: Path) -> None:

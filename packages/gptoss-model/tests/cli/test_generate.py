@@ -56,12 +56,20 @@ def test_exactly_one_kind_of_prompt_is_wanted(folder, arguments):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "words"), [("1,x", "'x' is not a token id"), ("1,211", "211 is not in 0 … 210"), ("", "not a token id")]
+    ("tokens", "words"),
+    [
+        ("1,x", "'x' is not a token id"),
+        ("1,,2", "'' is not a token id"),
+        ("9" * 5000, "is not a token id"),
+        ("1,211", "token id 211 at place 1 is not in the vocabulary, 0 … 210"),
+        ("", "not a token id"),
+    ],
 )
 def test_wrong_ids_are_a_usage_error(folder, tokens, words):
     result = run(folder, "--tokens", tokens)
     assert result.exit_code == 2
     assert words in result.stderr
+    assert len(result.stderr) < 400
 
 
 def test_missing_checkpoint_is_bad_input(tmp_path):

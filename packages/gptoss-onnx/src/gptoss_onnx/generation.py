@@ -41,7 +41,7 @@ def generate(
         eos_token_ids: Ids after which a sequence stops.
 
     Raises:
-        RequestError: a prompt is empty, has unknown ids, or would grow past the last position.
+        RequestError: a prompt is empty or has unknown ids, or there is none.
     """
     continuations: list[list[int]] = [[] for _ in prompts]
     for step in generate_steps(model, prompts, max_new_tokens=max_new_tokens, eos_token_ids=eos_token_ids):
@@ -58,7 +58,6 @@ def generate_steps(
     if max_new_tokens < 0:
         raise RequestError("max_new_tokens is negative", found=max_new_tokens)
     tokens, mask = _padded(prompts)
-    _check_room(model.config, mask, max_new_tokens)
     if max_new_tokens == 0:
         return
     logits, cache = model.prefill(model.init_cache(len(prompts)), tokens, mask)
@@ -84,15 +83,3 @@ def _padded(prompts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     tokens = np.zeros(mask.shape, np.int64)
     tokens[mask] = np.concatenate([np.asarray(prompt) for prompt in prompts])
     return tokens, mask
-
-
-def _check_room(config: GptOssConfig, mask: np.ndarray, max_new_tokens: int) -> None:
-    longest = int(mask.sum(axis=1).max())
-    # The last id is only returned, never run.
-    if longest + max_new_tokens - 1 > config.max_position_embeddings:
-        raise RequestError(
-            "prompt and continuation together are longer than the model has positions",
-            expected=f"at most {config.max_position_embeddings}",
-            found=f"{longest} + {max_new_tokens}",
-            fix="Shorten the prompt, or generate fewer tokens.",
-        )

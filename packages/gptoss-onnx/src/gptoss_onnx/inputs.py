@@ -43,17 +43,8 @@ def check_step(config: GptOssConfig, cache: KVCache, is_real: np.ndarray) -> Non
     """Holds a cache against the model and against the tokens that are to follow it.
 
     Raises:
-        RequestError: another batch, another model's cache, or more positions than the model has.
+        RequestError: another batch, or another model's cache.
     """
     if cache.batch != len(is_real):
         raise RequestError("the cache is for another batch", expected=f"{len(is_real)} sequences", found=cache.batch)
     cache.check(config)
-    lengths = cache.lengths + is_real.sum(axis=1)
-    if lengths.max() > config.max_position_embeddings:
-        raise RequestError(
-            "the sequence grows past the last position of the model",
-            where=f"row {lengths.argmax()}",
-            expected=f"at most {config.max_position_embeddings} tokens",
-            found=int(lengths.max()),
-            fix="Shorten the prompt, or generate fewer tokens.",
-        )

@@ -63,7 +63,7 @@ class ModelMetadata:
         """The `metadata_props`: one JSON document a key."""
         document = {
             "profile": PROFILE,
-            "config": self.config.to_openai(),
+            "config": self.config.numbers(),
             "source_format": self.source_format,
             "source_digest": self.source_digest,
             "eos_token_ids": list(self.eos_token_ids),

@@ -59,7 +59,7 @@ class OnnxModel:
             mask: bool [B, T], True where a token is real; padding may stand anywhere.
 
         Raises:
-            RequestError: ids, mask or length do not fit.
+            RequestError: ids or mask do not fit.
         """
         return self._whole(tokens, mask, ["logits"])["logits"]
 
@@ -120,7 +120,7 @@ class OnnxModel:
         """Greedy continuations of prompts of any lengths: the new ids only, the stop id included.
 
         Raises:
-            RequestError: a prompt is empty, has unknown ids, or grows past the last position.
+            RequestError: a prompt is empty or has unknown ids, or there is none.
         """
         return generate(self, prompts, max_new_tokens=max_new_tokens, eos_token_ids=eos_token_ids)
 

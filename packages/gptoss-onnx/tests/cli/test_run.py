@@ -59,10 +59,23 @@ def test_either_text_or_ids_are_a_must(run_command, arguments, exported):
 
 
 @pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        ("1,,2", "'' is not a token id"),
+        ("9" * 5000, "is not a token id"),
+        ("1,99999", "token id 99999 at place 1 is not in the vocabulary"),
+    ],
+    ids=["nothing", "5000 digits", "unknown"],
+)
+def test_wrong_ids_are_a_usage_error(run_command, tokens, words, exported):
+    result = run_command("run", exported, "--tokens", tokens)
+    assert result.exit_code == ExitCode.USAGE
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tokens", "1,99999"], "not in the vocabulary"),
-        (["--tokens", "1", "--max-new-tokens", "200000"], "longer than the model has positions"),
         (["--prompt", "a"], "there is no tokenizer.json"),
     ],
 )

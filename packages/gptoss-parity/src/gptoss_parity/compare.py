@@ -8,13 +8,13 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-from gptoss_weights import CheckpointError, ParityError
+from gptoss_weights import CheckpointError, ParityError, probe_specs
 
 from gptoss_parity.measures import Failure, ProbeMeasures, align_router_weights, measure_probe
 from gptoss_parity.probe_names import ProbeName, parse_probe_name
 from gptoss_parity.routing import FlipKind, Routing, compare_routing
 from gptoss_parity.tolerances import Tolerances, tolerances_for
-from gptoss_parity.trace import Trace, TraceMetadata
+from gptoss_parity.trace import TOKENS, Trace, TraceMetadata
 
 __all__ = ["Comparison", "compare"]
 
@@ -161,10 +161,18 @@ def _depth(probe: ProbeName, trace: Trace) -> int:
 
 
 def _missing(reference: Trace, candidate: Trace) -> Iterator[Failure]:
+    """What either side lacks of the other, and what both lack of the probes that their model has.
+
+    Without a config in either's metadata, what the model has is not known.
+    """
     for have, lack, side in ((reference, candidate, "candidate"), (candidate, reference, "reference")):
         for name in have:
             if name not in lack:
                 yield Failure(probe=name, measure="present", sentence=f"missing in the {side}")
+    config = reference.metadata.config or candidate.metadata.config
+    for name in () if config is None else probe_specs(config, len(reference.tokens)):
+        if name != TOKENS and name not in reference and name not in candidate:
+            yield Failure(probe=name, measure="present", sentence="missing in both traces")
     if not any(name in candidate for name in reference):
         yield Failure(probe="logits", measure="present", sentence="the traces have no probe in common")
 
@@ -217,7 +225,7 @@ def _warnings(reference: TraceMetadata, candidate: TraceMetadata) -> Iterator[st
             f"and {_short(digests[1])} (candidate)"
         )
     if reference.config is not None and candidate.config is not None:
-        ours, theirs = reference.config.to_openai(), candidate.config.to_openai()
+        ours, theirs = reference.config.numbers(), candidate.config.numbers()
         for name in ours:
             if ours[name] != theirs[name]:
                 yield f"the configs differ: {name} is {ours[name]} (reference) and {theirs[name]} (candidate)"

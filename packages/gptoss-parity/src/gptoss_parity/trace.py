@@ -64,7 +64,7 @@ class TraceMetadata:
         if self.checkpoint_digest is not None:
             strings["checkpoint_digest"] = self.checkpoint_digest
         if self.config is not None:
-            strings["config"] = json.dumps(self.config.to_openai())
+            strings["config"] = json.dumps(self.config.numbers())
         strings["versions"] = json.dumps(dict(sorted(self.versions.items())))
         strings["options"] = json.dumps(dict(sorted(self.options.items())))
         if self.command is not None:

@@ -99,17 +99,19 @@ def test_recorded_trace_agrees_with_the_golden(run, tmp_path, source):
     assert run("compare", golden, output).exit_code == ExitCode.OK
 
 
-@pytest.mark.parametrize("tokens", ["", ",", "1,x", "1,-2", "1.5", "²"])
+@pytest.mark.parametrize(
+    "tokens", ["", ",", "1,,2", "1,x", "1,-2", "1.5", "²", "9" * 5000], ids=lambda tokens: tokens[:5]
+)
 def test_tokens_that_are_none_are_a_usage_error(run, tmp_path, tokens):
     result = run("record", DEMO_CHECKPOINT_PATH, "--source", "jax", "--tokens", tokens, "--output", tmp_path / "t")
     assert result.exit_code == ExitCode.USAGE
     assert "1,2,3" in result.stderr
 
 
-def test_token_outside_the_vocabulary_is_bad_input(run, tmp_path):
+def test_token_outside_the_vocabulary_is_a_usage_error(run, tmp_path):
     result = run("record", DEMO_CHECKPOINT_PATH, "--source", "jax", "--tokens", "1,99999", "--output", tmp_path / "t")
-    assert result.exit_code == ExitCode.BAD_INPUT
-    assert "tokens[1]" in result.stderr
+    assert result.exit_code == ExitCode.USAGE
+    assert "token id 99999 at place 1 is not in the vocabulary" in result.stderr
     assert not (tmp_path / "t").exists()
 
 

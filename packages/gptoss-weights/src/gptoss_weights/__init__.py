@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
+    from gptoss_weights.comparison import CheckpointComparison, TensorDifference, compare_checkpoints
     from gptoss_weights.config import GPT_OSS_20B, GPT_OSS_120B, RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
     from gptoss_weights.conversion import Conversion, convert_checkpoint, plan_conversion
+    from gptoss_weights.doctor import Diagnosis, diagnose
     from gptoss_weights.errors import (
         CheckpointError,
         GptOssError,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         ParityError,
     )
     from gptoss_weights.formats.names import FORMAT_NAMES, FormatName
+    from gptoss_weights.manifest import Manifest, VerificationReport, read_manifest, verify_artefact, write_manifest
     from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4
     from gptoss_weights.mxfp4_encoding import ScaleRule, encode_mxfp4
     from gptoss_weights.opening import open_checkpoint
@@ -49,15 +52,18 @@ __all__ = [
     "RMS_NORM_EPS",
     "SWIGLU_ALPHA",
     "Checkpoint",
+    "CheckpointComparison",
     "CheckpointError",
     "CheckpointSummary",
     "Conversion",
+    "Diagnosis",
     "Finding",
     "FormatName",
     "GptOssConfig",
     "GptOssError",
     "GptOssWarning",
     "Index",
+    "Manifest",
     "MissingDependencyError",
     "Mxfp4Tensor",
     "NetworkError",
@@ -68,15 +74,19 @@ __all__ = [
     "ScaleRule",
     "StoredArray",
     "StoredMxfp4",
+    "TensorDifference",
     "TensorSpec",
     "TensorSummary",
+    "VerificationReport",
     "axis_sizes",
     "cast",
+    "compare_checkpoints",
     "convert_checkpoint",
     "count_active_parameters",
     "count_parameters",
     "decode_mxfp4",
     "dequantized",
+    "diagnose",
     "encode_mxfp4",
     "find_corruption",
     "inverse_frequencies",
@@ -86,22 +96,28 @@ __all__ = [
     "probe_specs",
     "quantized",
     "random_checkpoint",
+    "read_manifest",
     "rope_concentration",
     "save_checkpoint",
     "summarize",
     "tensor_specs",
     "trimmed",
+    "verify_artefact",
     "verify_checkpoint",
+    "write_manifest",
     "yarn_ramp",
 ]
 
 # Module → its public names; imported when one is first asked for, since NumPy alone takes a quarter of a second.
 _CONTENTS = {
     "checkpoint": "Checkpoint Index StoredArray StoredMxfp4",
+    "comparison": "CheckpointComparison TensorDifference compare_checkpoints",
     "config": "GPT_OSS_20B GPT_OSS_120B RMS_NORM_EPS SWIGLU_ALPHA GptOssConfig",
-    "conversion": "Conversion convert_checkpoint plan_conversion",
+    "doctor": "Diagnosis diagnose",
     "errors": "CheckpointError GptOssError GptOssWarning MissingDependencyError NetworkError NotEnoughSpaceError"
     " ParityError",
+    "manifest": "Manifest VerificationReport read_manifest verify_artefact write_manifest",
+    "conversion": "Conversion convert_checkpoint plan_conversion",
     "formats.names": "FORMAT_NAMES FormatName",
     "mxfp4": "FP4_VALUES MXFP4_BLOCK_SIZE Mxfp4Tensor decode_mxfp4",
     "mxfp4_encoding": "ScaleRule encode_mxfp4",

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from gptoss_weights.config import GptOssConfig
-from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.mxfp4 import BYTES_PER_BLOCK, MXFP4_BLOCK_SIZE, Mxfp4Tensor
 from gptoss_weights.schema import TensorSpec, tensor_specs
 
 __all__ = ["Checkpoint", "Index", "StoredArray", "StoredMxfp4"]
 
 type Index = tuple[int | slice, ...]
 
-_PIECE_VALUES = 1 << 23  # 4 MiB of MXFP4, 16 MiB of bfloat16
+PIECE_BYTES = 48 << 20  # above an expert of gpt-oss-20b in bfloat16, 33 MB, which is read as one
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -139,27 +139,37 @@ class Checkpoint(abc.ABC):
             raise TypeError(f"{name} is packed as MXFP4; read() returns it as such")
         return tensor
 
-    def pieces(self, name: str) -> Iterator[tuple[int, np.ndarray | Mxfp4Tensor]]:
-        """A whole tensor in bounded memory: some rows of its first axis at a time.
-
-        Yields:
-            The number of the first row, and the rows, of 2²³ values at most unless one row has more.
+    def row_slices(self, name: str, *, max_bytes: int = PIECE_BYTES) -> Iterator[slice]:
+        """Ranges of rows, together all of the first axis, of at most so many bytes as they are read, or of one row.
 
         Raises:
             KeyError: no such tensor.
         """
-        spec = self.specs[name]
-        rows = spec.shape[0]
-        step = max(1, _PIECE_VALUES * rows // spec.size)
-        for start in range(0, rows, step):
-            yield start, self.read(name, (slice(start, min(start + step, rows)),))
+        spec, dtype = self.specs[name], self.array_dtype(name)
+        row_values = spec.size // spec.shape[0]
+        row_bytes = row_values * dtype.itemsize if dtype else row_values // MXFP4_BLOCK_SIZE * (BYTES_PER_BLOCK + 1)
+        rows = max(1, max_bytes // row_bytes)
+        for start in range(0, spec.shape[0], rows):
+            yield slice(start, min(start + rows, spec.shape[0]))
+
+    def pieces(self, name: str, *, max_bytes: int = PIECE_BYTES) -> Iterator[tuple[int, np.ndarray | Mxfp4Tensor]]:
+        """A whole tensor in bounded memory: some rows of its first axis at a time.
+
+        Yields:
+            The number of the first row, and the rows.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        for rows in self.row_slices(name, max_bytes=max_bytes):
+            yield rows.start, self.read(name, (rows,))
 
     def digest(self) -> str:
         """SHA-256 over the mathematics: config numbers and all tensors, the same in every layout.
 
         Memory holds one of the `pieces`, and the scales of one tensor.
         """
-        sha = hashlib.sha256(json.dumps(self.config.to_openai(), sort_keys=True).encode())
+        sha = hashlib.sha256(json.dumps(self.config.numbers(), sort_keys=True).encode())
         for name in self.specs:
             scales = []  # they come with the blocks and are hashed after them
             for start, piece in self.pieces(name):

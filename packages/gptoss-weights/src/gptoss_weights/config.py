@@ -118,16 +118,21 @@ class GptOssConfig:
         except CheckpointError as error:
             raise CheckpointError(error.what, where=where) from None
 
+    def numbers(self) -> dict[str, int | float]:
+        """The sixteen numbers of the mathematics and nothing else, by their name in `original/config.json`.
+
+        Equal configs give equal text as JSON too: whatever the spelling, sizes are ints, rope_theta,
+        alpha and beta are ints where they are whole, and the rest are floats, as published.
+        """
+        return {name: getattr(self, name) for name in NUMBERS}
+
     def to_openai(self) -> dict[str, Any]:
         """The flat dialect of `original/config.json`: as it was read, or in the published order."""
-        return openai_document(self._numbers(), self.document)
+        return openai_document(self.numbers(), self.document)
 
     def to_huggingface(self) -> dict[str, Any]:
         """The dialect of transformers: as it was read, or with the published keys, sorted."""
-        return huggingface_document(self._numbers(), self.document)
-
-    def _numbers(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in NUMBERS}
+        return huggingface_document(self.numbers(), self.document)
 
 
 def _number_problem(name: str, value: object) -> str | None:

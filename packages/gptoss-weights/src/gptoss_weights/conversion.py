@@ -23,7 +23,8 @@ class Conversion:
 
     Attributes:
         format: The format of the target.
-        files: Path of each file (of an array in a folder of its own: of that) → its size in bytes.
+        files: Path of each file (of an array in a folder of its own: of that) → its size in bytes; the
+            manifest, which comes last, is not among them.
         side_files: Names of the files that travel along.
         quantization: Name → error, of each tensor that this run has encoded; after an interruption,
             of that part of it which was left.
@@ -63,7 +64,7 @@ def convert_checkpoint(
     experts: int | None = None,
     scale: ScaleRule = "mse",
     max_shard_bytes: int | None = None,
-    durable: bool = False,
+    durable: bool = True,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Conversion:
     """Writes a checkpoint in any format: trimmed, rounded, decoded or encoded as that takes.
@@ -77,7 +78,7 @@ def convert_checkpoint(
         experts: How many experts to keep; all by default.
         scale: How scales are chosen where plain experts have to be packed.
         max_shard_bytes: Most tensor bytes in one safetensors file; by default as published.
-        durable: Wait until the disk has everything.
+        durable: Wait until the disk has everything before it is moved into place.
         progress: Called with the number of bytes after each piece.
 
     Raises:

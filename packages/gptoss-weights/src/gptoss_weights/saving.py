@@ -8,6 +8,7 @@ same bytes. After an error nothing is left.
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,13 +16,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights.errors import CheckpointError, GptOssWarning
 from gptoss_weights.fingerprints import identity_of_files
 from gptoss_weights.formats.base import Format
 from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.format import OrbaxFormat
 from gptoss_weights.formats.orbax.location import is_url
 from gptoss_weights.formats.registry import format_named
+from gptoss_weights.manifest import find_artefact, write_manifest
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, write_pieces
 from gptoss_weights.output.staging import Staging
@@ -31,7 +33,7 @@ from gptoss_weights.views.casting import float_dtype
 
 __all__ = ["plan_output", "save_checkpoint"]
 
-_JOB_VERSION = "1"  # of the bytes that a job ends in: to be raised when a writer changes them
+_JOB_VERSION = "2"  # of the bytes that a job ends in: to be raised when a writer changes them
 
 
 def save_checkpoint(
@@ -41,10 +43,10 @@ def save_checkpoint(
     format: FormatName = "openai",  # noqa: A002 - as the attribute of Checkpoint
     dtype: DTypeLike | None = None,
     max_shard_bytes: int | None = None,
-    durable: bool = False,
+    durable: bool = True,
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Writes a checkpoint: weights, index, config, and the files that travel along.
+    """Writes a checkpoint: weights, index, config, the files that travel along, and a manifest of it all.
 
     Args:
         checkpoint: What to write. "openai" and "hf" hold experts packed as MXFP4: wrap it in
@@ -56,8 +58,8 @@ def save_checkpoint(
         dtype: Of the plain arrays, which are rounded to it. By default they have to be bfloat16, as
             published, and nothing is rounded.
         max_shard_bytes: Most tensor bytes in one safetensors file; by default as published.
-        durable: Wait until the disk has everything. Otherwise the system writes it in its own time, as
-            after `cp`: a power failure within the next half minute may cost it.
+        durable: Wait until the disk has everything before it is moved into place. Otherwise the system
+            writes it in its own time, as after `cp`: a power failure may leave it damaged.
         progress: Called with the number of bytes after each piece that is written, or was before.
 
     Raises:
@@ -76,14 +78,16 @@ def save_checkpoint(
     job = _job(checkpoint, format, dtype, max_shard_bytes)
     with target.held():
         staging = Staging(target.staging_folder)
+        written = staging.files / target.path.name if target.is_file else staging.files
+        own = frozenset([*output.sizes, find_artefact(written).manifest.name] if target.is_file else output.sizes)
         if not staging.is_finished(job):
-            target.refuse_occupied(*output.sizes)
+            target.refuse_occupied(*own)
             target.check_space(output.nbytes + sum(file.stat().st_size for file in checkpoint.side_files.values()))
-            _write(output, checkpoint.side_files, staging, job, progress)
+            _write(output, checkpoint.side_files, staging, job, progress, manifest_of=written)
             if durable:
                 _sync(staging.files)
             staging.finish()
-        target.move_into_place(staging.files, own=frozenset(output.sizes))
+        target.move_into_place(staging.files, own=own)
         if durable:
             _sync_folder(target.path.parent)
         staging.discard()
@@ -138,6 +142,8 @@ def _write(
     staging: Staging,
     job: Mapping[str, str] | None,
     progress: Callable[[int], object],
+    *,
+    manifest_of: Path,
 ) -> None:
     done = staging.begin(job)
     try:
@@ -146,6 +152,10 @@ def _write(
         with OutputFiles(staging.files) as files:
             for nbytes in write_pieces(output.pieces(), files, done=done, record=staging.record):
                 progress(nbytes)
+        with warnings.catch_warnings():  # of unknown keys, which whoever opened the source has seen
+            warnings.simplefilter("ignore", GptOssWarning)
+            draft = write_manifest(manifest_of, manifest=staging.folder / "manifest.json")
+        draft.replace(find_artefact(manifest_of).manifest)  # so that an interruption leaves no draft in the output
     except Exception:  # not an interruption: the same call would fail again, and a full disk wants its room back
         staging.discard()
         raise

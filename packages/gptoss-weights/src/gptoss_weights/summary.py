@@ -82,7 +82,7 @@ def summarize(checkpoint: Checkpoint) -> CheckpointSummary:
     """Describes a checkpoint from its config and headers alone."""
     return CheckpointSummary(
         format=checkpoint.format,
-        config=checkpoint.config.to_openai(),
+        config=checkpoint.config.numbers(),
         parameters=count_parameters(checkpoint.config),
         active_parameters=count_active_parameters(checkpoint.config),
         tensors=tuple(_tensor_summaries(checkpoint)),

@@ -2,7 +2,7 @@
 
 Opening has held names, shapes and dtypes against the schema already. This reads on: every array
 must be finite, and no MXFP4 scale may overflow (253 and 254 make infinities of the large codes, OCP
-calls 255 NaN). Tensors are read in pieces, so memory stays flat.
+calls 255 NaN). Tensors are read in pieces of some rows, so memory stays flat.
 """
 
 import dataclasses
@@ -35,11 +35,21 @@ class Finding:
 def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) -> Iterator[Finding]:
     """Reads tensors (all, or those named) and yields what is wrong with them as it is found."""
     for name in checkpoint if names is None else names:
-        problem = _problem(checkpoint, name)
-        if problem is not None:
-            stored = checkpoint.stored(name)
-            file = stored.scales.path if isinstance(stored, StoredMxfp4) else tensor_path(stored)
-            yield Finding(tensor=name, file=file, problem=problem)
+        stored = checkpoint.stored(name)
+        counts = _Counts()
+        for start, tensor in checkpoint.pieces(name):
+            if isinstance(tensor, Mxfp4Tensor):
+                counts.add(start, tensor.scales, tensor.scales > LARGEST_EXACT_SCALE)
+            else:
+                counts.add(start, tensor, ~np.isfinite(tensor))
+        if counts.first is None:
+            continue
+        if checkpoint.array_dtype(name) is None:
+            file = stored.scales.path if isinstance(stored, StoredMxfp4) else None
+            what = f"MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow"
+        else:
+            file, what = tensor_path(stored), "values are not finite"
+        yield Finding(tensor=name, file=file, problem=counts.sentence(what))
 
 
 def verify_checkpoint(checkpoint: Checkpoint) -> None:
@@ -53,19 +63,23 @@ def verify_checkpoint(checkpoint: Checkpoint) -> None:
         raise CheckpointError("; ".join(findings))
 
 
-def _problem(checkpoint: Checkpoint, name: str) -> str | None:
-    """What is wrong with a tensor, if anything."""
-    what, size, count, first = "", 0, 0, ""
-    for start, piece in checkpoint.pieces(name):
-        if isinstance(piece, Mxfp4Tensor):
-            what = f"MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow"
-            array, is_wrong = piece.scales, piece.scales > LARGEST_EXACT_SCALE
-        else:
-            what = "values are not finite"
-            array, is_wrong = piece, ~np.isfinite(piece)
-        if not count and is_wrong.any():
-            position = [int(i) for i in np.unravel_index(is_wrong.argmax(), array.shape)]
-            first = f"{array[*position]} at {[start + position[0], *position[1:]]}"
-        count += int(np.count_nonzero(is_wrong))
-        size += array.size
-    return f"{count} of {size} {what}, the first is {first}" if count else None
+class _Counts:
+    """How many elements of a tensor are suspect, and the first of them."""
+
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self._suspect = self._elements = 0
+
+    def add(self, start: int, piece: np.ndarray, is_suspect: np.ndarray) -> None:
+        """Counts a piece whose first row is `start`."""
+        self._elements += piece.size
+        count = int(np.count_nonzero(is_suspect))
+        if not count:
+            return
+        self._suspect += count
+        if self.first is None:
+            row, *others = (int(i) for i in np.unravel_index(int(is_suspect.argmax()), piece.shape))
+            self.first = f"{piece[row, *others]} at {[start + row, *others]}"
+
+    def sentence(self, what: str) -> str:
+        return f"{self._suspect} of {self._elements} {what}, the first is {self.first}"

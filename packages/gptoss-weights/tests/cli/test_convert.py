@@ -154,7 +154,7 @@ def test_random_without_a_config_is_wrong_usage(tmp_path: Path) -> None:
 
 def test_finished_target_is_not_written_over(tmp_path: Path) -> None:
     source = write_tiny_checkpoint(tmp_path / "source", format="hf")
-    assert run("convert", source, tmp_path / "out", "--to", "openai", "--durable").exit_code == 0
+    assert run("convert", source, tmp_path / "out", "--to", "openai", "--no-fsync").exit_code == 0
     again = run("convert", source, tmp_path / "out", "--to", "openai")
     assert again.exit_code == ExitCode.BAD_INPUT
     assert "the target is not empty. Choose another, or remove it first." in again.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
 
 if TYPE_CHECKING:
     from gptoss_weights import Checkpoint
@@ -17,21 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["generate_command"]
 
 
-def _parse_tokens(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
-    """Reads `1,2,3`."""
-    if value is None:
-        return None
-    words = [word.strip() for word in value.split(",")]
-    for word in words:
-        if not (word.isascii() and word.isdecimal()):
-            raise click.BadParameter(f"{word!r} is not a token id; write them as 1,2,3", context, parameter)
-    return [int(word) for word in words]
-
-
 @click.command("generate")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="Text to continue; needs the checkpoint's tokenizer.json.")
-@click.option("--tokens", callback=_parse_tokens, metavar="IDS", help="Token ids to continue, such as 1,2,3.")
+@click.option("--tokens", callback=token_ids_callback, metavar="IDS", help="Token ids to continue, such as 1,2,3.")
 @click.option("--max-new-tokens", type=click.IntRange(min=0), default=64, show_default=True, help="The most to add.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after the checkpoint's end-of-sequence ids.")
 @click.option(
@@ -141,8 +131,7 @@ def _prompt(
             )
         return ids, tokenizer
     ids = tokens or []
-    if max(ids) >= vocab_size:
-        raise click.BadParameter(f"{max(ids)} is not in 0 … {vocab_size - 1}", param_hint="--tokens")
+    require_known_tokens(ids, vocab_size)
     if "tokenizer.json" not in checkpoint.side_files:
         return ids, None
     try:

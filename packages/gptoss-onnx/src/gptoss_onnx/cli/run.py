@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
 
 if TYPE_CHECKING:
     from gptoss_weights.text import Tokenizer
@@ -13,20 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["run_command"]
 
 
-def _token_ids(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int] | None:
-    """Reads `1,2,3`."""
-    if value is None:
-        return None
-    try:
-        return [int(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a list of ids such as 1,2,3", context, parameter) from None
-
-
 @click.command("run")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--prompt", metavar="TEXT", help="Text to continue; needs the tokenizer.json of the checkpoint.")
-@click.option("--tokens", callback=_token_ids, metavar="IDS", help="Token ids to continue, such as 1,2,3.")
+@click.option("--tokens", callback=token_ids_callback, metavar="IDS", help="Token ids to continue, such as 1,2,3.")
 @click.option("--max-new-tokens", type=click.IntRange(min=0), default=64, show_default=True, help="The most to add.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after the checkpoint's end-of-sequence ids.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use; by default one a core.")
@@ -57,6 +48,7 @@ def run_command(
     started = time.perf_counter()
     opened = OnnxModel.open(model, threads=threads)
     loaded = time.perf_counter()
+    require_known_tokens(tokens or [], opened.config.vocab_size)
     tokenizer = _tokenizer(model, is_needed=prompt is not None)
     prompt_tokens = tokenizer.encode(prompt) if tokenizer is not None and prompt is not None else tokens or []
     eos = () if ignore_eos else opened.metadata.eos_token_ids

@@ -33,7 +33,12 @@ def compare_command(
     """Compare the trace CANDIDATE with the trace REFERENCE.
 
     The limits left out depend on the traces' dtype and stand, with their reasons, in the report.
-    """
+
+    \b
+    Examples:
+      gptoss-parity compare official.safetensors jax.safetensors
+      gptoss-parity compare official.safetensors jax.safetensors --report report/ --hidden 1e-5
+    """  # noqa: D301 - the backslash is meant for click
     expected, found = load_trace(reference), load_trace(candidate)
     try:
         tolerances = tolerances_for(expected.metadata.dtype, found.metadata.dtype).replace(**limits)

@@ -23,7 +23,13 @@ __all__ = ["demo_command"]
 )
 @click.pass_context
 def demo_command(context: click.Context, output: Path) -> None:
-    """Prove JAX and ONNX right on the embedded checkpoint, against the official PyTorch code's goldens."""
+    """Prove JAX and ONNX right on the embedded checkpoint, against the official PyTorch code's goldens.
+
+    \b
+    Examples:
+      gptoss-parity demo
+      gptoss-parity demo --output reports/demo
+    """  # noqa: D301 - the backslash is meant for click
     words = ["gptoss-parity", "demo"] + ([] if output == Path("parity-report") else ["--output", str(output)])
     report = run_demo(output, command=shlex.join(words), progress=_progress)
     click.echo(comparison_table(report.comparisons))

@@ -143,7 +143,7 @@ def _to_torch(array: np.ndarray, device: str) -> torch.Tensor:
 
 
 def _official_config(config: GptOssConfig) -> official_model.ModelConfig:
-    return official_model.ModelConfig(**config.to_openai())
+    return official_model.ModelConfig(**config.numbers())
 
 
 def _forward_with_probes(

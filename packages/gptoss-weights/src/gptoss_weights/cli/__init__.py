@@ -11,6 +11,7 @@ __all__ = ["main"]
     cls=ErrorMappingGroup,
     lazy_commands={
         "convert": "gptoss_weights.cli.convert:convert",
+        "doctor": "gptoss_weights.cli.doctor:doctor",
         "download": "gptoss_weights.cli.download:download",
         "inspect": "gptoss_weights.cli.inspect:inspect",
         "random": "gptoss_weights.cli.random:random",
@@ -30,6 +31,7 @@ def main() -> None:
       gptoss-weights inspect gpt-oss-20b
       gptoss-weights verify gpt-oss-20b/original
       gptoss-weights convert gpt-oss-20b/original bf16 --to hf-bf16
+      gptoss-weights doctor
 
     Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or corrupt input, 5 missing dependency,
     6 not enough memory or disk, 7 network, 130 or 143 interrupted.

@@ -64,7 +64,11 @@ max_shard_size_option = click.option(
     help="Most tensor bytes in one safetensors file, such as 5GB; by default as published.",
 )
 durable_option = click.option(
-    "--durable", is_flag=True, help="Wait until the disk has everything, so that a power failure costs nothing."
+    "--fsync/--no-fsync",
+    "durable",
+    default=True,
+    show_default=True,
+    help="Wait until the disk has everything, so that a power failure leaves nothing damaged.",
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.demo import DEMO_PROMPT
+from gptoss_weights.manifest import write_manifest
 from gptoss_weights.random_weights import random_checkpoint
 from gptoss_weights.saving import save_checkpoint
 
@@ -63,6 +64,7 @@ def build_demo(output: Path) -> None:
     }
     (output / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     (output / "tokenizer.json").write_text(_train_tokenizer())
+    write_manifest(output)  # again, with the two files that came after
 
 
 def _train_tokenizer() -> str:

@@ -1,0 +1,41 @@
+"""Manifests: what an artefact was when it was written, so that a single flipped bit is found later, offline.
+
+    write_manifest("gpt-oss-20b-hf")  # manifest.json; of bundle.msgpack it is bundle.manifest.json
+
+A manifest has the size and SHA-256 of every file, and the SHA-256 of every canonical tensor: the
+first find damage anywhere, the second say which tensor it hit, and are the same in every layout that
+stores the same values. `document` is the file itself, `artefact` says which files belong, `hashing`
+reads them once, `writing` puts it together, `checking` holds an artefact against it, and `report` is
+all that `verify` finds.
+"""
+
+from gptoss_weights.manifest.artefact import find_artefact
+from gptoss_weights.manifest.checking import (
+    FileDamage,
+    TensorDamage,
+    damaged_files,
+    damaged_tensors,
+    differing_config_numbers,
+    unlisted_files,
+)
+from gptoss_weights.manifest.document import FileEntry, Manifest, TensorEntry, read_manifest
+from gptoss_weights.manifest.report import VerificationReport, verify_artefact
+from gptoss_weights.manifest.writing import make_manifest, write_manifest
+
+__all__ = [
+    "FileDamage",
+    "FileEntry",
+    "Manifest",
+    "TensorDamage",
+    "TensorEntry",
+    "VerificationReport",
+    "damaged_files",
+    "damaged_tensors",
+    "differing_config_numbers",
+    "find_artefact",
+    "make_manifest",
+    "read_manifest",
+    "unlisted_files",
+    "verify_artefact",
+    "write_manifest",
+]

@@ -1,0 +1,180 @@
+"""The manifest as a file: JSON, the same bytes for the same artefact, and with a checksum of its own.
+
+No times, no absolute paths: converting again gives the same manifest. `manifest_sha256` covers
+everything else in it, so that a damaged manifest is not taken for a damaged checkpoint.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gptoss_weights.errors import CheckpointError
+from gptoss_weights.json_files import load_json_object
+
+__all__ = ["FileEntry", "Manifest", "TensorEntry", "read_manifest"]
+
+VERSION = 1
+_VERSION_KEY, _SELF_KEY = "manifest_version", "manifest_sha256"
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """Size in bytes and SHA-256 of a file."""
+
+    nbytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorEntry:
+    """What a canonical tensor was.
+
+    Attributes:
+        dtype: As NumPy calls it, or "MXFP4" where it is packed.
+        shape: Canonical shape.
+        sha256: "values" → SHA-256 of the values in C order, little endian; of a packed tensor "blocks"
+            and "scales".
+        files: Where it stands: paths of files, and of folders (ending with a slash), of the artefact.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    sha256: Mapping[str, str]
+    files: tuple[str, ...]
+
+    def stands_in(self, file: str) -> bool:
+        """Whether a file of the artefact may hold some of it."""
+        return any(file == place or (place.endswith("/") and file.startswith(place)) for place in self.files)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What an artefact was when the manifest was written.
+
+    Attributes:
+        writer: Package → its version.
+        format: `Checkpoint.format`.
+        config: The numbers of the geometry.
+        files: Path from the folder of the manifest, with slashes → what the file was.
+        tensors: Canonical name → what the tensor was.
+    """
+
+    writer: Mapping[str, str]
+    format: str
+    config: Mapping[str, float]
+    files: Mapping[str, FileEntry]
+    tensors: Mapping[str, TensorEntry]
+
+    def to_text(self) -> str:
+        """The content of the file."""
+        body = self._body()
+        return json.dumps({**body, _SELF_KEY: _checksum(body)}, indent=1) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Writes the file, synced to disk; it appears whole, in place of an earlier one."""
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        try:
+            with draft.open("xb") as file:
+                file.write(self.to_text().encode())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+    def _body(self) -> dict[str, Any]:
+        return {
+            _VERSION_KEY: VERSION,
+            "writer": dict(self.writer),
+            "format": self.format,
+            "config": dict(self.config),
+            "files": {
+                path: {"bytes": entry.nbytes, "sha256": entry.sha256} for path, entry in sorted(self.files.items())
+            },
+            "tensors": {
+                name: {
+                    "dtype": entry.dtype,
+                    "shape": list(entry.shape),
+                    "sha256": dict(entry.sha256),
+                    "files": list(entry.files),
+                }
+                for name, entry in self.tensors.items()
+            },
+        }
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Reads a manifest.
+
+    Raises:
+        CheckpointError: it is not there, damaged, edited, or of a version that is not known here.
+    """
+    document = load_json_object(path, what="the manifest")
+    version = document.get(_VERSION_KEY)
+    if type(version) is int and version > VERSION:
+        raise CheckpointError(
+            "the manifest is of a later version",
+            where=path,
+            expected=VERSION,
+            found=version,
+            fix="Install a later gptoss-weights.",
+        )
+    checksum = document.pop(_SELF_KEY, None)
+    if version != VERSION or checksum != _checksum(document):
+        raise CheckpointError(
+            "the manifest itself is damaged, was edited, or is none of ours: its own checksum does not fit it",
+            where=path,
+            fix="Restore it; or, if you trust the checkpoint, remove it and write another with --write-manifest.",
+        )
+    try:
+        return _parse(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the manifest is not as this version writes it ({error!r})", where=path) from None
+
+
+def _parse(document: Mapping[str, Any]) -> Manifest:
+    files = {
+        _safe(path): FileEntry(nbytes=int(entry["bytes"]), sha256=_hex(entry["sha256"]))
+        for path, entry in document["files"].items()
+    }
+    tensors = {
+        name: TensorEntry(
+            dtype=str(entry["dtype"]),
+            shape=tuple(int(extent) for extent in entry["shape"]),
+            sha256={part: _hex(digest) for part, digest in entry["sha256"].items()},
+            files=tuple(_safe(path) for path in entry["files"]),
+        )
+        for name, entry in document["tensors"].items()
+    }
+    return Manifest(
+        writer=dict(document["writer"]),
+        format=str(document["format"]),
+        config=dict(document["config"]),
+        files=files,
+        tensors=tensors,
+    )
+
+
+def _safe(path: str) -> str:
+    """The path, once it is known not to lead out of the folder."""
+    if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
+        raise ValueError(f"{path!r} lies outside the folder")
+    return path
+
+
+def _hex(digest: str) -> str:
+    if not _HEX.fullmatch(digest):
+        raise ValueError(f"{digest!r} is no SHA-256")
+    return digest
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
