@@ -67,6 +67,14 @@ def test_one_layout_is_a_third_of_the_repository(layout, gigabytes):
     assert round(sum(GPT_OSS_20B_BYTES.get(path, 0) for path in paths) / 1e9, 1) == gigabytes
 
 
+def test_manifest_comes_with_the_layout_that_it_describes():
+    paths = [*GPT_OSS_20B, "manifest.json", "original/manifest.json"]
+    assert [path for path in select_paths(paths, "hf", repo="r") if "manifest" in path] == ["manifest.json"]
+    assert [path for path in select_paths(paths, "original", repo="r") if "manifest" in path] == [
+        "original/manifest.json"
+    ]
+
+
 def test_all_is_everything():
     assert select_paths(GPT_OSS_20B, "all", repo="r") == sorted(GPT_OSS_20B)
 

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.folder import INDEX_NAME, SIDE_FILES
+from gptoss_weights.manifest.artefact import MANIFEST_NAME
 
 __all__ = ["ORIGINAL_FOLDER", "LayoutChoice", "select_paths"]
 
@@ -46,7 +47,7 @@ def _is_of_layout(path: str, layout: LayoutChoice) -> bool:
     folder, _, name = path.rpartition("/")
     if layout == "original":
         return folder == ORIGINAL_FOLDER and (name.endswith((WEIGHTS_SUFFIX, ".json")) or _is_side_file(name))
-    return folder == "" and (name.endswith(WEIGHTS_SUFFIX) or name == INDEX_NAME)
+    return folder == "" and (name.endswith(WEIGHTS_SUFFIX) or name in (INDEX_NAME, MANIFEST_NAME))
 
 
 def _travels_along(path: str) -> bool:
