@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from gptoss_weights import GptOssConfig, inverse_frequencies, rope_concentration, tensor_specs
+from gptoss_weights import GptOssConfig, rope_concentration, tensor_specs
 
 from gptoss_model import ops
 from gptoss_model.checks import check_mask, check_tokens
@@ -134,14 +134,7 @@ class GptOss(nnx.Module):
 
     def _rotary(self, positions: jax.Array) -> Rotary:
         config = self.config
-        frequencies = inverse_frequencies(
-            head_dim=config.head_dim,
-            rope_theta=config.rope_theta,
-            initial_context_length=config.initial_context_length,
-            scaling_factor=config.rope_scaling_factor,
-            beta=config.rope_ntk_beta,
-            alpha=config.rope_ntk_alpha,
-        )
+        frequencies = config.inverse_frequencies()
         cos, sin = ops.rope_cos_sin(
             positions,
             jnp.asarray(frequencies),

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gptoss_weights.config_dialects import huggingface_document, mathematics_keys, openai_document, parse_document
 from gptoss_weights.config_dialects.numbers import (
     EITHER_NUMBERS,
@@ -22,7 +24,7 @@ from gptoss_weights.config_dialects.numbers import (
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.json_files import load_json_object
 from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
-from gptoss_weights.yarn import yarn_ramp
+from gptoss_weights.yarn import inverse_frequencies, yarn_ramp
 
 __all__ = ["GPT_OSS_20B", "GPT_OSS_120B", "RMS_NORM_EPS", "SWIGLU_ALPHA", "GptOssConfig"]
 
@@ -91,6 +93,17 @@ class GptOssConfig:
     def max_position_embeddings(self) -> int:
         """Number of positions that the rotary scaling is meant for."""
         return round(self.initial_context_length * max(self.rope_scaling_factor, 1.0))
+
+    def inverse_frequencies(self) -> np.ndarray:
+        """Radians per position of each rotary pair, float32 [H/2]; see `gptoss_weights.inverse_frequencies`."""
+        return inverse_frequencies(
+            head_dim=self.head_dim,
+            rope_theta=self.rope_theta,
+            initial_context_length=self.initial_context_length,
+            scaling_factor=self.rope_scaling_factor,
+            beta=self.rope_ntk_beta,
+            alpha=self.rope_ntk_alpha,
+        )
 
     def is_sliding(self, layer: int) -> bool:
         """Whether a layer sees only the last `sliding_window` keys: the even ones do."""

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import onnx_ir as ir
-from gptoss_weights import GptOssConfig, inverse_frequencies, rope_concentration
+from gptoss_weights import GptOssConfig, rope_concentration
 
 from gptoss_onnx.graph.builder import GraphBuilder
 
@@ -24,14 +24,7 @@ def rope_rotation(op: GraphBuilder, config: GptOssConfig, positions: ir.Value) -
 
     Source: openai/gpt-oss torch/model.py, `RotaryEmbedding._compute_cos_sin`.
     """
-    frequencies = inverse_frequencies(
-        head_dim=config.head_dim,
-        rope_theta=config.rope_theta,
-        initial_context_length=config.initial_context_length,
-        scaling_factor=config.rope_scaling_factor,
-        beta=config.rope_ntk_beta,
-        alpha=config.rope_ntk_alpha,
-    )
+    frequencies = config.inverse_frequencies()
     with op.scope("rope"):
         steps = op.Unsqueeze(op.Cast(positions, to=ir.DataType.FLOAT), op.ints(1, 3))
         angles = op.Mul(steps, op.constant(frequencies, np.float32, name="inverse_frequencies"), name="angles")
