@@ -7,6 +7,7 @@ positions int32 [B, T], −1 for padding; and the cosines and sines of those pos
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from gptoss_weights import RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
 
@@ -17,6 +18,9 @@ from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
 
 __all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
+
+
+NOBODY = -1  # the expert of padding
 
 
 class Rotary(NamedTuple):
@@ -131,7 +135,7 @@ class Experts(nnx.Module):
         strategy = MOE_STRATEGIES[choice.name]
         output = strategy(
             x.reshape(B * T, D),
-            indices.reshape(B * T, -1),
+            jnp.where(is_real[..., None], indices, NOBODY).reshape(B * T, -1),
             weights.reshape(B * T, -1),
             ExpertWeights(
                 gate_up_proj=unpack_value(self.gate_up_proj),
@@ -139,7 +143,6 @@ class Experts(nnx.Module):
                 down_proj=unpack_value(self.down_proj),
                 down_proj_bias=self.down_proj_bias[...],
             ),
-            is_real=is_real.reshape(B * T),
             swiglu_alpha=SWIGLU_ALPHA,
             swiglu_limit=self.swiglu_limit,
         )

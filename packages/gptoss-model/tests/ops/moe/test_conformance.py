@@ -42,10 +42,14 @@ def routed(M: int, k: int, dtype):
     return x, indices, weights
 
 
-def run(strategy: str, x, indices, weights, experts, is_real=None):
-    is_real = jnp.ones(len(x), bool) if is_real is None else is_real
-    function = functools.partial(MOE_STRATEGIES[strategy], swiglu_alpha=ALPHA, swiglu_limit=LIMIT)
-    return jax.jit(function)(x, indices, weights, experts, is_real=is_real)
+@functools.cache
+def compiled(strategy: str):
+    """Kept, so that equal shapes compile once."""
+    return jax.jit(functools.partial(MOE_STRATEGIES[strategy], swiglu_alpha=ALPHA, swiglu_limit=LIMIT))
+
+
+def run(strategy: str, x, indices, weights, experts):
+    return compiled(strategy)(x, indices, weights, experts)
 
 
 def by_loops(x, indices, weights, experts) -> np.ndarray:
@@ -55,6 +59,8 @@ def by_loops(x, indices, weights, experts) -> np.ndarray:
     out = np.zeros_like(x)
     for m in range(len(x)):
         for e, weight in zip(np.asarray(indices)[m], weights[m], strict=True):
+            if not 0 <= e < E:
+                continue
             hidden = gate_up[e] @ x[m] + np.asarray(experts.gate_up_proj_bias, np.float64)[e]
             gate, up = np.minimum(hidden[::2], LIMIT), np.clip(hidden[1::2], -LIMIT, LIMIT)
             activated = gate / (1 + np.exp(-ALPHA * gate)) * (up + 1)
@@ -109,11 +115,41 @@ def test_one_expert_can_take_every_token(strategy, relative_error):
     assert relative_error(run(strategy, x, everyone, shares, weights), by_loops(x, everyone, shares, weights)) < 5e-7
 
 
+@pytest.mark.parametrize("form", ["packed", "decoded"])
+@pytest.mark.parametrize("nobody", [-1, E, -E, 10 * E])
+def test_assignment_to_nobody_contributes_zero(strategy, form, nobody, relative_error):
+    weights = experts(jnp.float32, form)
+    x, indices, shares = routed(13, 3, jnp.float32)
+    is_nobody = jnp.asarray(np.random.default_rng(5).random((13, 3)) < 0.5)
+    assert is_nobody.all(axis=1).any()
+    some = jnp.where(is_nobody, nobody, indices)
+    out = run(strategy, x, some, shares, weights)
+    assert relative_error(out, by_loops(x, some, shares, weights)) < TOLERANCES[jnp.float32]
+    assert not np.asarray(out)[np.asarray(is_nobody.all(axis=1))].any()
+
+
+@pytest.mark.parametrize("M", [1, 29])
+def test_no_assignment_at_all_yields_zeros(strategy, M):
+    x, indices, shares = routed(M, 3, jnp.float32)
+    assert not np.asarray(run(strategy, x, indices - E, shares, experts(jnp.float32, "decoded"))).any()
+
+
+def test_parts_of_the_experts_add_up_to_the_whole(strategy, relative_error):
+    """As under expert parallelism: each part subtracts where its own experts begin."""
+    weights = experts(jnp.float32, "packed")
+    x, indices, shares = routed(17, 3, jnp.float32)
+    parts = []
+    for first, last in ((0, 2), (2, E)):
+        own = jax.tree.map(lambda array, first=first, last=last: array[first:last], weights)
+        parts.append(run(strategy, x, indices - first, shares, own))
+    assert relative_error(parts[0] + parts[1], by_loops(x, indices, shares, weights)) < TOLERANCES[jnp.float32]
+
+
 def test_padding_yields_zeros_and_changes_nobody(strategy):
     weights = experts(jnp.float32, "packed")
     x, indices, shares = routed(13, 3, jnp.float32)
     is_real = jnp.arange(13) % 3 != 0
-    out = run(strategy, x.at[~is_real].set(jnp.nan), indices, shares, weights, is_real)
+    out = run(strategy, x.at[~is_real].set(jnp.nan), jnp.where(is_real[:, None], indices, -1), shares, weights)
     assert not np.asarray(out)[~np.asarray(is_real)].any()
     np.testing.assert_array_equal(out[is_real], run(strategy, x, indices, shares, weights)[is_real])
 

@@ -7,7 +7,7 @@ from gptoss_model.ops.moe.choice import (
     check_moe_strategy,
     choose_moe_strategy,
 )
-from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts, has_expert
 from gptoss_model.ops.moe.gathered import gathered_moe
 from gptoss_model.ops.moe.tiled import tiled_moe
 
@@ -21,5 +21,6 @@ __all__ = [
     "choose_moe_strategy",
     "combine_experts",
     "gathered_moe",
+    "has_expert",
     "tiled_moe",
 ]

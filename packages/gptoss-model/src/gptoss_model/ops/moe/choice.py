@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.moe.experts import ExpertWeights
 from gptoss_model.ops.moe.gathered import gathered_moe
@@ -29,7 +29,6 @@ class MoeStrategy(Protocol):
         weights: Float[Array, "M k"],
         experts: ExpertWeights,
         *,
-        is_real: Bool[Array, " M"],
         swiglu_alpha: float,
         swiglu_limit: float,
     ) -> Float[Array, "M D"]:
@@ -37,10 +36,11 @@ class MoeStrategy(Protocol):
 
         Args:
             x: Normalised activations of M tokens.
-            indices: The k experts of each token.
+            indices: The k experts of each token. A number outside 0 … E − 1 means nobody: that
+                assignment costs nothing and contributes zero. So padding goes to −1, and a device
+                that holds some of the experts only can subtract where its own begin.
             weights: Their weights.
             experts: Packed or decoded weights of all experts.
-            is_real: False for padding, which goes to no expert and yields zeros.
             swiglu_alpha: Slope of the gate's sigmoid.
             swiglu_limit: Clamp of gate and up.
         """

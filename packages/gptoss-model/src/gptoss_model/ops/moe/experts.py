@@ -9,14 +9,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gptoss_model.ops.linear import linear
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.swiglu import swiglu
 
-__all__ = ["ExpertWeights", "apply_expert", "combine_experts"]
+__all__ = ["ExpertWeights", "apply_expert", "combine_experts", "has_expert"]
 
 
 @jax.tree_util.register_dataclass
@@ -40,6 +40,11 @@ class ExpertWeights:
     def count(self) -> int:
         """Number of experts E."""
         return self.gate_up_proj_bias.shape[0]
+
+
+def has_expert(indices: Int[Array, "*assignments"], count: int) -> Bool[Array, "*assignments"]:
+    """Whether each assignment is to one of the experts 0 … count − 1, and not to nobody."""
+    return (indices >= 0) & (indices < count)
 
 
 def apply_expert(

@@ -8,9 +8,9 @@ more tokens than a handful, `tiled` wins. Memory: one decoded expert, and M·k r
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts, has_expert
 
 __all__ = ["gathered_moe"]
 
@@ -21,7 +21,6 @@ def gathered_moe(
     weights: Float[Array, "M k"],
     experts: ExpertWeights,
     *,
-    is_real: Bool[Array, " M"],
     swiglu_alpha: float,
     swiglu_limit: float,
 ) -> Float[Array, "M D"]:
@@ -38,7 +37,7 @@ def gathered_moe(
 
     def step(carry: None, assignment: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
         token, expert = assignment
-        return carry, lax.cond(is_real[token], compute, skip, token, expert)
+        return carry, lax.cond(has_expert(expert, experts.count), compute, skip, token, expert)
 
     tokens = jnp.arange(M * k, dtype=jnp.int32) // k
     _, outputs = lax.scan(step, None, (tokens, indices.reshape(M * k)))

@@ -11,9 +11,9 @@ Memory: one decoded expert, R rows inside the scan, and the padded outputs, at m
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts, has_expert
 
 __all__ = ["tile_rows", "tiled_moe"]
 
@@ -33,7 +33,6 @@ def tiled_moe(
     weights: Float[Array, "M k"],
     experts: ExpertWeights,
     *,
-    is_real: Bool[Array, " M"],
     swiglu_alpha: float,
     swiglu_limit: float,
 ) -> Float[Array, "M D"]:
@@ -41,8 +40,8 @@ def tiled_moe(
     M, k = indices.shape
     A, E = M * k, experts.count
     R = tile_rows(A, E)
-    # Assignments of padding go to an expert behind the last one, which gets no tile.
-    chosen = jnp.where(is_real[:, None], indices, E).reshape(A)
+    # Assignments to nobody go to an expert behind the last one, which gets no tile.
+    chosen = jnp.where(has_expert(indices, E), indices, E).reshape(A)
     order = jnp.argsort(chosen, stable=True)
     runs = jnp.bincount(chosen, length=E + 1)[:E]
     run_starts = jnp.cumsum(runs) - runs
