@@ -12,6 +12,9 @@ jaxtyping.install_import_hook(
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)  # for the tests of meshes; before JAX looks at its devices
+
 from gptoss_weights import Checkpoint, random_checkpoint  # noqa: E402
 from gptoss_weights.testing import tiny_config  # noqa: E402
 

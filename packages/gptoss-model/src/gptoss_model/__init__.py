@@ -9,12 +9,15 @@ if TYPE_CHECKING:
     from gptoss_model.loading import ExpertForm, abstract_model, load_model
     from gptoss_model.model import ForwardOutput, GptOss
     from gptoss_model.parameters import PackedParam, ParameterSource, canonical_names
+    from gptoss_model.sharding.mesh import make_mesh
+    from gptoss_model.sharding.rules import MeshRules
 
 __all__ = [
     "ExpertForm",
     "ForwardOutput",
     "GptOss",
     "KVCache",
+    "MeshRules",
     "PackedParam",
     "ParameterSource",
     "abstract_model",
@@ -24,6 +27,7 @@ __all__ = [
     "generate",
     "init_cache",
     "load_model",
+    "make_mesh",
     "prefill",
 ]
 
@@ -35,6 +39,8 @@ _MODULES = {
     "loading": ("ExpertForm", "abstract_model", "load_model"),
     "model": ("ForwardOutput", "GptOss"),
     "parameters": ("PackedParam", "ParameterSource", "canonical_names"),
+    "sharding.mesh": ("make_mesh",),
+    "sharding.rules": ("MeshRules",),
 }
 
 
