@@ -98,7 +98,7 @@ def test_snapshot_of_the_hugging_face_cache_opens(tmp_path: Path) -> None:
 
 
 def test_path_that_is_no_checkpoint_folder_is_refused(tmp_path: Path) -> None:
-    assert opening_error(tmp_path / "absent") == f"{tmp_path / 'absent'}: there is no such folder"
+    assert opening_error(tmp_path / "absent") == f"{tmp_path / 'absent'}: there is no such folder or file"
     (tmp_path / "file").touch()
     assert "a checkpoint is a folder or a .msgpack file, but this is neither" in opening_error(tmp_path / "file")
     assert opening_error(tmp_path) == f"{tmp_path}: the folder holds no *.safetensors files"

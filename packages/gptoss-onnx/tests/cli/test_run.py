@@ -1,9 +1,10 @@
 import json
+import shutil
 
 import pytest
 from gptoss_onnx import OnnxModel, export_onnx
 from gptoss_weights.cli_errors import ExitCode
-from gptoss_weights.demo import DEMO_PROMPT, demo_checkpoint
+from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, DEMO_PROMPT, demo_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,14 @@ def test_bad_input_is_one_sentence_and_its_code(run_command, arguments, message,
     assert result.exit_code == ExitCode.BAD_INPUT
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_tokenizer_of_another_model_is_refused(run_command, copied):
+    pytest.importorskip("tokenizers", reason="the extra [text] is not installed")
+    shutil.copy(DEMO_CHECKPOINT_PATH / "tokenizer.json", copied)
+    result = run_command("run", copied, "--prompt", "zzz zzz qq")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "the tokenizer does not belong to these weights; expected ids below the vocabulary size" in result.stderr
 
 
 def test_a_folder_without_a_model_is_bad_input(run_command, tmp_path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
+from gptoss_weights.places import as_place, require_existing
 
 __all__ = ["open_checkpoint"]
 
@@ -21,15 +21,14 @@ def open_checkpoint(path: Path | str, *, config: Path | str | None = None) -> Ch
         config: A `config.json` in either dialect that stands elsewhere.
 
     Raises:
-        CheckpointError: no such folder, or whatever in it is missing, damaged or mismatched, all of
+        CheckpointError: no such folder or file, or whatever in it is missing, damaged or mismatched, all of
             it in one message that names file and tensor.
         MissingDependencyError: an Orbax tree, without the extra `orbax`.
         NetworkError: the server behind a URL does not answer.
     """
-    from gptoss_weights.formats.orbax.location import is_url
     from gptoss_weights.formats.registry import open_format
 
-    place = path if is_url(path) else Path(path)
-    if isinstance(place, Path) and not place.exists():
-        raise CheckpointError("there is no such folder", where=place)
+    place = as_place(path)
+    if isinstance(place, Path):
+        require_existing(place)
     return open_format(place, config=None if config is None else Path(config))

@@ -21,13 +21,13 @@ from gptoss_weights.fingerprints import identity_of_files
 from gptoss_weights.formats.base import Format
 from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.format import OrbaxFormat
-from gptoss_weights.formats.orbax.location import is_url
 from gptoss_weights.formats.registry import format_named
 from gptoss_weights.manifest import find_artefact, write_manifest
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, write_pieces
 from gptoss_weights.output.staging import Staging
 from gptoss_weights.output.target import OutputTarget
+from gptoss_weights.places import is_url
 from gptoss_weights.views import cast, dequantized
 from gptoss_weights.views.casting import float_dtype
 

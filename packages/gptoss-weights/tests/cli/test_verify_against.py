@@ -143,4 +143,4 @@ def test_options_that_do_not_go_together_are_usage_errors(options: list[str], wo
 
 def test_missing_checkpoint_is_exit_code_3(artefact: MakeArtefact, tmp_path: Path) -> None:
     result = against(artefact("hf"), tmp_path / "nowhere")
-    assert (result.exit_code, result.stderr) == (3, f"error: {tmp_path / 'nowhere'}: there is no such folder\n")
+    assert (result.exit_code, result.stderr) == (3, f"error: {tmp_path / 'nowhere'}: there is no such folder or file\n")

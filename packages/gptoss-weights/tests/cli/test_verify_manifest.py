@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from gptoss_weights import StoredArray, open_checkpoint
 from gptoss_weights.cli import main
+from gptoss_weights.formats.orbax.location import Location
 from gptoss_weights.manifest import find_artefact
 
 type MakeArtefact = Callable[[str], Path]
@@ -183,9 +184,25 @@ def test_readme_is_no_finding_and_a_late_tokenizer_is_mentioned(artefact: MakeAr
     assert json.loads(verify(path, "--json").stdout)["unlisted_files"] == ["chat_template.jinja"]
 
 
+def uploaded(folder: Path, url: str) -> str:
+    """Copies a tree to a URL that lives as long as this process."""
+    store = Location.at(url).open()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.name != "manifest.json":
+            store.write(path.relative_to(folder).as_posix(), path.read_bytes()).result()
+    return url
+
+
+def test_tree_named_by_a_file_url_has_its_manifest(artefact: MakeArtefact) -> None:
+    folder = artefact("orbax-unscanned")
+    result = CliRunner().invoke(main, ["verify", folder.as_uri()])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"{folder / 'manifest.json'}: all " in result.stdout
+
+
 def test_tree_behind_a_url_is_held_against_a_manifest_from_elsewhere(artefact: MakeArtefact) -> None:
     folder = artefact("orbax-scanned")
-    url = f"file://{folder}"
+    url = uploaded(folder, "memory://held-against-a-manifest")
     result = CliRunner().invoke(main, ["verify", url])
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.endswith(

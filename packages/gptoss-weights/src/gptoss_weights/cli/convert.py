@@ -13,9 +13,9 @@ from gptoss_weights.cli.options import (
     durable_option,
     format_option,
     max_shard_size_option,
-    place,
 )
 from gptoss_weights.cli.progress import byte_progress
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 
 if TYPE_CHECKING:
     from gptoss_weights.conversion import Conversion
@@ -24,8 +24,8 @@ __all__ = ["convert", "print_files"]
 
 
 @click.command
-@click.argument("source", metavar="SRC", callback=place)
-@click.argument("target", metavar="DST", callback=place)
+@click.argument("source", metavar="SRC", type=CHECKPOINT_PATH)
+@click.argument("target", metavar="DST", type=CHECKPOINT_PATH)
 @config_option
 @format_option("The format of DST; by default that of SRC.")
 @dtype_option

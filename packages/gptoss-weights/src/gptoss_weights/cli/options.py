@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 from gptoss_weights.formats.names import FORMAT_NAMES
 
 __all__ = [
@@ -17,16 +18,10 @@ __all__ = [
     "durable_option",
     "format_option",
     "max_shard_size_option",
-    "place",
 ]
 
 _UNITS = {"": 1, "B": 1, **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)}}
 _UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", 1)}
-
-
-def place(_context: click.Context, _parameter: click.Parameter, value: str) -> Path | str:
-    """A path, or a URL, which stays as it was written; a callback of arguments."""
-    return value if "://" in value else Path(value)
 
 
 def _byte_size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
@@ -42,7 +37,7 @@ def _byte_size(_context: click.Context, _parameter: click.Parameter, value: str 
     return size
 
 
-checkpoint_argument = click.argument("checkpoint", callback=place)
+checkpoint_argument = click.argument("checkpoint", type=CHECKPOINT_PATH)
 config_option = click.option(
     "--config",
     type=click.Path(path_type=Path),

@@ -13,15 +13,15 @@ from gptoss_weights.cli.options import (
     durable_option,
     format_option,
     max_shard_size_option,
-    place,
 )
 from gptoss_weights.cli.progress import byte_progress
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 
 __all__ = ["random"]
 
 
 @click.command
-@click.argument("target", metavar="OUT", callback=place)
+@click.argument("target", metavar="OUT", type=CHECKPOINT_PATH)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

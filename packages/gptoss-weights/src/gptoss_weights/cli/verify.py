@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gptoss_weights.cli.options import as_json, checkpoint_argument, config_option, place
+from gptoss_weights.cli.options import as_json, checkpoint_argument, config_option
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 
 if TYPE_CHECKING:
     from gptoss_weights.comparison import CheckpointComparison
@@ -31,7 +32,7 @@ type _Place = tuple[Path | str, Path | None]  # a checkpoint, and its config if 
 @click.option("--write-manifest", is_flag=True, help="If the checkpoint is sound, write the manifest that it lacks.")
 @click.option(
     "--against",
-    callback=lambda context, option, value: None if value is None else place(context, option, value),
+    type=CHECKPOINT_PATH,
     metavar="OTHER",
     help="Compare with another checkpoint, of any format, value by value.",
 )

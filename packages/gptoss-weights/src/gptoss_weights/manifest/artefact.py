@@ -11,7 +11,8 @@ from pathlib import Path
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.flax_msgpack.tree import flax_config_path
 from gptoss_weights.formats.folder import INDEX_NAME, SIDE_FILES, read_folder
-from gptoss_weights.formats.orbax.location import find_item, is_orbax, is_url
+from gptoss_weights.formats.orbax.location import find_item, is_orbax
+from gptoss_weights.places import as_place, require_existing
 
 __all__ = ["MANIFEST_NAME", "Artefact", "find_artefact"]
 
@@ -73,17 +74,16 @@ def find_artefact(path: Path | str) -> Artefact:
     Raises:
         CheckpointError: there is nothing of that name, or it is behind a URL.
     """
-    if is_url(path):
+    place = as_place(path)
+    if not isinstance(place, Path):
         raise CheckpointError(
             "manifests are of what stands on this machine",
-            where=path,
+            where=place,
             fix="Copy the checkpoint here, or give the manifest of another layout.",
         )
-    place = Path(path)
     if place.suffix == _MSGPACK and not place.is_dir():
         return _bundle(place)
-    if not place.exists():
-        raise CheckpointError("there is no such folder", where=place)
+    require_existing(place)
     if not place.is_dir():
         raise CheckpointError(
             "a checkpoint is a folder or a .msgpack file, but this is neither",

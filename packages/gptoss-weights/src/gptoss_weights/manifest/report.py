@@ -9,7 +9,6 @@ from typing import Any
 
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
-from gptoss_weights.formats.orbax.location import is_url
 from gptoss_weights.manifest.artefact import Artefact, find_artefact
 from gptoss_weights.manifest.checking import (
     FileDamage,
@@ -21,6 +20,7 @@ from gptoss_weights.manifest.checking import (
 )
 from gptoss_weights.manifest.document import Manifest, read_manifest
 from gptoss_weights.opening import open_checkpoint
+from gptoss_weights.places import as_place
 from gptoss_weights.verification import Finding, find_corruption
 
 __all__ = ["Progress", "VerificationReport", "verify_artefact"]
@@ -134,7 +134,7 @@ def verify_artefact(
         CheckpointError: there is nothing at the path, or the manifest itself is damaged.
     """
     progress = progress or _no_progress
-    artefact = None if is_url(path) else find_artefact(path)
+    artefact = find_artefact(path) if isinstance(as_place(path), Path) else None
     place = manifest or (artefact.manifest if artefact is not None and artefact.manifest.exists() else None)
     known = None if place is None else read_manifest(place)
     checkpoint, structure = _open(path, config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gptoss_weights import CheckpointError, MissingDependencyError, NotEnoughSpaceError
 from gptoss_weights.errors import NetworkError
-from gptoss_weights.formats.orbax import is_orbax, is_url, open_orbax
+from gptoss_weights.formats.orbax import is_orbax, open_orbax
 from gptoss_weights.formats.orbax.backend import explained
 from gptoss_weights.formats.orbax.location import Location, find_item
 
@@ -71,14 +71,8 @@ def test_missing_folder_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/run/0/items", "s3://bucket/x", "file:///tmp/x", "memory://x"])
-def test_urls_are_told_from_paths(url: str) -> None:
-    assert is_url(url)
+def test_every_url_counts_as_a_tree(url: str) -> None:
     assert is_orbax(url)
-
-
-@pytest.mark.parametrize("path", ["/tmp/x", "run:0/items", "C:/x", Path("gs:/bucket")])
-def test_paths_are_told_from_urls(path: Path | str) -> None:
-    assert not is_url(path)
 
 
 def test_bucket_of_google_becomes_a_store_without_touching_the_network() -> None:

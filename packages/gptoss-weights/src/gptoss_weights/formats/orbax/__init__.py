@@ -4,8 +4,8 @@ An Orbax checkpoint is a folder, here or behind a URL, of one TensorStore array 
 that name the leaves. So neither Orbax nor JAX is needed: TensorStore alone, extra `[orbax]`.
 """
 
-from gptoss_weights.formats.orbax.location import is_orbax, is_url
+from gptoss_weights.formats.orbax.location import is_orbax
 from gptoss_weights.formats.orbax.reader import open_orbax
 from gptoss_weights.formats.orbax.writer import plan_orbax_sizes, save_orbax_to_url, write_orbax
 
-__all__ = ["is_orbax", "is_url", "open_orbax", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]
+__all__ = ["is_orbax", "open_orbax", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]

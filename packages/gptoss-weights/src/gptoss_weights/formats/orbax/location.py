@@ -5,13 +5,13 @@ a single step. Orbax works in folders called `….orbax-checkpoint-tmp…` and r
 so one of those is a save that was never finished.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context
+from gptoss_weights.places import is_url
 
 if TYPE_CHECKING:
     import tensorstore
@@ -25,7 +25,6 @@ __all__ = [
     "Location",
     "find_item",
     "is_orbax",
-    "is_url",
 ]
 
 TREE_METADATA = "_METADATA"  # names the leaves of an item
@@ -35,7 +34,6 @@ OCDBT_MANIFEST = "manifest.ocdbt"  # the arrays stand in one database instead of
 ITEM_NAMES = ("items", "default", "state")  # MaxText's; of Orbax's CheckpointManager; of Orbax v1
 _MARKS = (TREE_METADATA, CHECKPOINT_METADATA, OCDBT_MANIFEST)
 _TEMPORARY = ".orbax-checkpoint-tmp"  # orbax-checkpoint, atomicity_types.TMP_DIR_SUFFIX
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class Location:
@@ -137,11 +135,6 @@ class Location:
         """Writes a small file; a local one is synced to disk."""
         with explained(f"{name} cannot be written", where=self):
             self.open().write(name, content).result()
-
-
-def is_url(path: Path | str) -> bool:
-    """Whether this is a URL, such as `gs://bucket/folder`, rather than a path."""
-    return isinstance(path, str) and _URL.match(path) is not None
 
 
 def is_orbax(path: Path | str) -> bool:
