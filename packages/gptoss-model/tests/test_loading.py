@@ -70,3 +70,8 @@ def test_arguments_out_of_range_are_refused(tiny):
         load_model(tiny, moe="dropping")
     with pytest.raises(ValueError, match="'mxfp4' or 'decoded', not 'stored'"):
         abstract_model(tiny.config, experts="stored")
+
+
+def test_capacity_factor_is_refused_before_anything_is_read(tiny):
+    with pytest.raises(ValueError, match="every strategy here is dropless"):
+        load_model(tiny, capacity_factor=1.25)

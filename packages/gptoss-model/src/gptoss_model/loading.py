@@ -14,6 +14,7 @@ from gptoss_weights import Checkpoint, CheckpointError, GptOssConfig, Mxfp4Tenso
 from jax.typing import DTypeLike
 
 from gptoss_model.model import GptOss
+from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.parameters import parameter_dtype
 
@@ -25,7 +26,12 @@ ACTIVATION_DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))
 
 
 def load_model(
-    checkpoint: Checkpoint, *, dtype: DTypeLike = jnp.bfloat16, experts: ExpertForm = "stored", moe: str = "auto"
+    checkpoint: Checkpoint,
+    *,
+    dtype: DTypeLike = jnp.bfloat16,
+    experts: ExpertForm = "stored",
+    moe: str = "auto",
+    capacity_factor: float | None = None,
 ) -> GptOss:
     """The model that a checkpoint describes, on the default device.
 
@@ -36,11 +42,14 @@ def load_model(
         experts: `mxfp4` keeps the expert matrices packed, `decoded` makes arrays of them (four
             times the memory in bf16), `stored` leaves them as the checkpoint has them.
         moe: Name of a MoE strategy, or `auto`.
+        capacity_factor: Refused, unless None: no strategy drops a token.
 
     Raises:
         CheckpointError: `experts` is `mxfp4`, and the checkpoint holds arrays.
         ValueError: an argument has a value that is not allowed.
+        MissingDependencyError: this machine cannot run the strategy.
     """
+    check_moe_strategy(moe, capacity_factor=capacity_factor)  # before minutes of reading
     activations = _check_dtype(dtype)
     if experts not in ("stored", "mxfp4", "decoded"):
         raise ValueError(f"experts is 'stored', 'mxfp4' or 'decoded', not {experts!r}")

@@ -62,15 +62,25 @@ class GptOss(nnx.Module):
         config: The geometry.
         source: Gives the value of each parameter.
         moe: Name of a MoE strategy (`gptoss_model.ops.moe`), or `auto`.
+        capacity_factor: Refused, unless None: no strategy drops a token.
 
     Raises:
-        ValueError: no such strategy, or the source gives a wrong shape.
+        ValueError: no such strategy, a capacity factor, or the source gives a wrong shape.
+        MissingDependencyError: this machine cannot run the strategy.
     """
 
-    def __init__(self, config: GptOssConfig, source: ParameterSource, *, moe: str = "auto") -> None:
+    def __init__(
+        self,
+        config: GptOssConfig,
+        source: ParameterSource,
+        *,
+        moe: str = "auto",
+        capacity_factor: float | None = None,
+    ) -> None:
+        moe = check_moe_strategy(moe, capacity_factor=capacity_factor)
         parameters = ParameterScope(tensor_specs(config), source)
         self.config = config
-        self.model = Decoder(parameters / "model", config, moe=check_moe_strategy(moe))
+        self.model = Decoder(parameters / "model", config, moe=moe)
         self.lm_head = Linear(parameters / "lm_head", has_bias=False)
 
     @property

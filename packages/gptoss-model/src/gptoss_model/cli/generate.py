@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
 
+from gptoss_model.strategy_names import MOE_NAMES
+
 if TYPE_CHECKING:
     from gptoss_weights import Checkpoint
     from gptoss_weights.text import Tokenizer
@@ -40,7 +42,7 @@ __all__ = ["generate_command"]
 )
 @click.option(
     "--moe",
-    type=click.Choice(["auto", "gathered", "tiled"]),
+    type=click.Choice(MOE_NAMES),
     default="auto",
     show_default=True,
     help="How the experts are run.",

@@ -2,25 +2,31 @@
 
 from gptoss_model.ops.moe.choice import (
     MOE_STRATEGIES,
-    MoeChoice,
     MoeStrategy,
     check_moe_strategy,
     choose_moe_strategy,
+    list_moe_strategies,
 )
+from gptoss_model.ops.moe.dense import dense_moe
 from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts, has_expert
 from gptoss_model.ops.moe.gathered import gathered_moe
+from gptoss_model.ops.moe.megablox import megablox_moe
+from gptoss_model.ops.moe.ragged import ragged_moe
 from gptoss_model.ops.moe.tiled import tiled_moe
 
 __all__ = [
     "MOE_STRATEGIES",
     "ExpertWeights",
-    "MoeChoice",
     "MoeStrategy",
     "apply_expert",
     "check_moe_strategy",
     "choose_moe_strategy",
     "combine_experts",
+    "dense_moe",
     "gathered_moe",
     "has_expert",
+    "list_moe_strategies",
+    "megablox_moe",
+    "ragged_moe",
     "tiled_moe",
 ]

@@ -1,18 +1,28 @@
 """Which MoE strategy to use, and why."""
 
-import dataclasses
-import difflib
+import functools
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.moe.dense import dense_moe
 from gptoss_model.ops.moe.experts import ExpertWeights
 from gptoss_model.ops.moe.gathered import gathered_moe
+from gptoss_model.ops.moe.megablox import megablox_moe
+from gptoss_model.ops.moe.ragged import ragged_moe
 from gptoss_model.ops.moe.tiled import tiled_moe
+from gptoss_model.ops.strategy import (
+    Availability,
+    StrategyChoice,
+    check_strategy,
+    current_platform,
+    list_availability,
+)
+from gptoss_model.strategy_names import AUTO, MOE_NAMES
 
-__all__ = ["MOE_STRATEGIES", "MoeChoice", "MoeStrategy", "check_moe_strategy", "choose_moe_strategy"]
+__all__ = ["MOE_STRATEGIES", "MoeStrategy", "check_moe_strategy", "choose_moe_strategy", "list_moe_strategies"]
 
 # Measured in bf16 on two cores (hidden 1024, ffn 512, 32 experts, 4 chosen): where `tiled` overtakes `gathered`.
 GATHERED_MOST_TOKENS_PACKED = 1  # packed experts are decoded again for every token
@@ -46,33 +56,58 @@ class MoeStrategy(Protocol):
         """
 
 
-MOE_STRATEGIES: Mapping[str, MoeStrategy] = MappingProxyType({"gathered": gathered_moe, "tiled": tiled_moe})
+MOE_STRATEGIES: Mapping[str, MoeStrategy] = MappingProxyType(
+    {
+        "gathered": gathered_moe,
+        "tiled": tiled_moe,
+        "dense": dense_moe,
+        "ragged": ragged_moe,
+        "megablox": megablox_moe,
+        "megablox-interpret": functools.partial(megablox_moe, interpret=True),
+    }
+)
+
+_PURPOSES: Mapping[str, str] = {
+    "gathered": "For a few tokens: reads each chosen expert by itself.",
+    "tiled": "For prompts: reads, and decodes, an expert once for a tile of its tokens.",
+    "dense": "Every expert on every token: E/k times the work, and no control flow.",
+    "ragged": "For accelerators: jax.lax.ragged_dot on sorted tokens; decodes all packed experts first.",
+    "megablox": "For TPUs: the Pallas grouped product that ships with JAX; decodes all packed experts first.",
+    "megablox-interpret": "For tests: the same kernel interpreted, on any platform, thousands of times slower.",
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class MoeChoice:
-    """A strategy's name, and the reason for it as a sentence."""
-
-    name: str
-    reason: str
-
-
-def check_moe_strategy(name: str) -> str:
+def check_moe_strategy(name: str, *, capacity_factor: float | None = None) -> str:
     """The name itself.
 
+    Args:
+        name: A strategy, or `auto`.
+        capacity_factor: Must be None; here so that whoever brings one from elsewhere learns why.
+
     Raises:
-        ValueError: it is neither a strategy nor `auto`.
+        ValueError: it is neither a strategy nor `auto`, or a capacity factor is given.
+        MissingDependencyError: this machine cannot run it.
     """
-    names = ["auto", *MOE_STRATEGIES]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no MoE strategy is called {name!r}; there are {', '.join(names)}{hint}")
-    return name
+    if capacity_factor is not None:
+        raise ValueError(
+            f"capacity_factor={capacity_factor} is refused: it would drop the tokens of a full expert, and GPT-OSS is "
+            "trained and published without dropping any; every strategy here is dropless and needs no such bound. "
+            "Leave it out"
+        )
+    return check_strategy("MoE", name, MOE_NAMES, _obstacles())
 
 
-def choose_moe_strategy(name: str, *, tokens: int, is_packed: bool) -> MoeChoice:
+def list_moe_strategies() -> list[Availability]:
+    """Which strategies this machine can run, and why not the others."""
+    return list_availability(_PURPOSES, _obstacles())
+
+
+def choose_moe_strategy(name: str, *, tokens: int, is_packed: bool) -> StrategyChoice:
     """What `auto` comes to; other names stay.
+
+    On CPUs the bounds are measured. On accelerators they are not, but reasoned: a few tokens read
+    the least by gathering; decoded experts have a grouped kernel; packed ones would first have to
+    be decoded for it, all of them.
 
     Args:
         name: A strategy, or `auto`.
@@ -81,11 +116,27 @@ def choose_moe_strategy(name: str, *, tokens: int, is_packed: bool) -> MoeChoice
 
     Raises:
         ValueError: there is no such strategy.
+        MissingDependencyError: this machine cannot run it.
     """
-    if check_moe_strategy(name) != "auto":
-        return MoeChoice(name, "it was asked for by name")
+    if check_moe_strategy(name) != AUTO:
+        return StrategyChoice(name, "it was asked for by name")
+    platform = current_platform()
     most = GATHERED_MOST_TOKENS_PACKED if is_packed else GATHERED_MOST_TOKENS_DECODED
-    step = f"a step of {tokens} tokens with {'packed' if is_packed else 'decoded'} experts"
+    step = f"on {platform.upper()}, a step of {tokens} tokens with {'packed' if is_packed else 'decoded'} experts"
     if tokens <= most:
-        return MoeChoice("gathered", f"{step}: up to {most}, reading each chosen expert by itself is fastest")
-    return MoeChoice("tiled", f"{step}: beyond {most}, reading an expert once for all its tokens is fastest")
+        return StrategyChoice("gathered", f"{step}: up to {most}, reading each chosen expert by itself is fastest")
+    if platform == "tpu" and not is_packed:
+        return StrategyChoice("megablox", f"{step}: beyond {most}, a TPU has a kernel for grouped products")
+    if platform == "gpu" and not is_packed:
+        return StrategyChoice("ragged", f"{step}: beyond {most}, XLA has a grouped product")
+    return StrategyChoice("tiled", f"{step}: beyond {most}, reading an expert once for all its tokens is fastest")
+
+
+def _obstacles() -> dict[str, str]:
+    platform = current_platform()
+    if platform == "tpu":
+        return {}
+    return {
+        "megablox": f"its Pallas kernel is compiled for TPUs only, and JAX runs on {platform.upper()}; "
+        "'megablox-interpret' interprets it anywhere, to test it"
+    }

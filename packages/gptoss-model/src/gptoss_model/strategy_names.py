@@ -1,0 +1,6 @@
+"""Names of the strategies, for command lines that must not wait for JAX."""
+
+__all__ = ["AUTO", "MOE_NAMES"]
+
+AUTO = "auto"
+MOE_NAMES = (AUTO, "gathered", "tiled", "dense", "ragged", "megablox", "megablox-interpret")
