@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gptoss_weights.doctor import Diagnosis, diagnose
     from gptoss_weights.errors import (
         CheckpointError,
+        ConversationError,
         GptOssError,
         GptOssWarning,
         MissingDependencyError,
@@ -55,6 +56,7 @@ __all__ = [
     "CheckpointComparison",
     "CheckpointError",
     "CheckpointSummary",
+    "ConversationError",
     "Conversion",
     "Diagnosis",
     "Finding",
@@ -114,8 +116,8 @@ _CONTENTS = {
     "comparison": "CheckpointComparison TensorDifference compare_checkpoints",
     "config": "GPT_OSS_20B GPT_OSS_120B RMS_NORM_EPS SWIGLU_ALPHA GptOssConfig",
     "doctor": "Diagnosis diagnose",
-    "errors": "CheckpointError GptOssError GptOssWarning MissingDependencyError NetworkError NotEnoughSpaceError"
-    " ParityError",
+    "errors": "CheckpointError ConversationError GptOssError GptOssWarning MissingDependencyError NetworkError"
+    " NotEnoughSpaceError ParityError",
     "manifest": "Manifest VerificationReport read_manifest verify_artefact write_manifest",
     "conversion": "Conversion convert_checkpoint plan_conversion",
     "formats.names": "FORMAT_NAMES FormatName",

@@ -23,6 +23,7 @@ import click
 
 from gptoss_weights.errors import (
     CheckpointError,
+    ConversationError,
     GptOssWarning,
     MissingDependencyError,
     NetworkError,
@@ -52,6 +53,7 @@ class ExitCode(enum.IntEnum):
 
 _CODES: Mapping[type[Exception], ExitCode] = {
     CheckpointError: ExitCode.BAD_INPUT,
+    ConversationError: ExitCode.BAD_INPUT,
     ParityError: ExitCode.PARITY_FAILED,
     MissingDependencyError: ExitCode.MISSING_DEPENDENCY,
     NotEnoughSpaceError: ExitCode.NOT_ENOUGH_SPACE,

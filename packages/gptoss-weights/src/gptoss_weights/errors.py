@@ -2,6 +2,7 @@
 
 __all__ = [
     "CheckpointError",
+    "ConversationError",
     "GptOssError",
     "GptOssWarning",
     "MissingDependencyError",
@@ -50,6 +51,10 @@ class GptOssWarning(UserWarning):
 
 class CheckpointError(GptOssError):
     """A file that is not what it should be: a checkpoint, a config, a trace, an exported model."""
+
+
+class ConversationError(GptOssError):
+    """A conversation that is not what it should be: its messages in JSON, or tokens that are no Harmony."""
 
 
 class ParityError(GptOssError):
