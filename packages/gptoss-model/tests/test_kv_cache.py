@@ -53,7 +53,7 @@ def test_new_tokens_see_what_was_there_and_themselves_by_position(layer):
     for _ in range(2):
         positions = token_positions(mask, cache.lengths)
         own = jnp.broadcast_to(positions[:, :, None, None].astype(jnp.float32), (*positions.shape, *shape))
-        seen, after = cache.layer(layer).extend(own, -own, positions)
+        seen, after = cache.part(layer).extend(own, -own, positions)
         real = np.asarray(seen.positions) >= 0
         np.testing.assert_array_equal(np.asarray(seen.keys)[real][:, 0, 0], np.asarray(seen.positions)[real])
         np.testing.assert_array_equal(np.asarray(seen.values)[real][:, 0, 0], -np.asarray(seen.positions)[real])
@@ -63,13 +63,4 @@ def test_new_tokens_see_what_was_there_and_themselves_by_position(layer):
             assert set(needed) <= set(np.asarray(seen.positions)[row].tolist())
             at = np.asarray(seen.positions)[row]
             assert len(set(at[at >= 0])) == (at >= 0).sum(), "no position stands there twice"
-        keys = list(cache.keys)
-        values = list(cache.values)
-        keys[layer], values[layer] = after.keys, after.values
-        cache = type(cache)(
-            keys=tuple(keys),
-            values=tuple(values),
-            lengths=cache.lengths + mask.sum(axis=1, dtype=jnp.int32),
-            windows=cache.windows,
-            max_length=cache.max_length,
-        )
+        cache = cache.with_part(layer, after).advance(mask)

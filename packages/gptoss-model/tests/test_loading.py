@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gptoss_model import PackedParam, abstract_model, canonical_names, load_model
+from gptoss_model import abstract_model, canonical_names, load_model
 from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor
 
 
@@ -21,8 +21,8 @@ class Unpacked(Checkpoint):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_every_parameter_has_the_value_of_the_checkpoint(tiny, dtype):
-    for name, variable in canonical_names(load_model(tiny, dtype=dtype)).items():
-        stored, value = tiny.read(name), variable.get_value()
+    for name, view in canonical_names(load_model(tiny, dtype=dtype)).items():
+        stored, value = tiny.read(name), view.value
         if isinstance(stored, Mxfp4Tensor):
             np.testing.assert_array_equal(value.blocks, stored.blocks)
             np.testing.assert_array_equal(value.scales, stored.scales)
@@ -33,13 +33,13 @@ def test_every_parameter_has_the_value_of_the_checkpoint(tiny, dtype):
 def test_norm_scales_are_f32_and_all_else_has_the_dtype_of_the_activations(tiny):
     model = load_model(tiny, dtype=jnp.bfloat16, experts="decoded")
     assert model.dtype == jnp.bfloat16
-    for name, variable in canonical_names(model).items():
-        assert variable.get_value().dtype == (jnp.float32 if "norm" in name else jnp.bfloat16), name
+    for name, view in canonical_names(model).items():
+        assert view.value.dtype == (jnp.float32 if "norm" in name else jnp.bfloat16), name
 
 
 def test_decoded_experts_hold_the_values_of_packed_ones(tiny):
     name = "model.layers.1.mlp.experts.down_proj"
-    decoded = canonical_names(load_model(tiny, dtype=jnp.float32, experts="decoded"))[name].get_value()
+    decoded = canonical_names(load_model(tiny, dtype=jnp.float32, experts="decoded"))[name].value
     np.testing.assert_array_equal(decoded, tiny.read(name).decode(np.float32))
 
 
@@ -55,8 +55,8 @@ def test_abstract_model_has_the_structure_of_the_loaded_one(tiny, experts):
 def test_unpacked_checkpoint_loads_as_stored_and_decoded_but_not_as_mxfp4(tiny):
     checkpoint = Unpacked(tiny)
     for experts in ("stored", "decoded"):
-        variables = canonical_names(load_model(checkpoint, experts=experts)).values()
-        assert not any(isinstance(variable, PackedParam) for variable in variables)
+        views = canonical_names(load_model(checkpoint, experts=experts)).values()
+        assert not any(view.is_packed for view in views)
     with pytest.raises(CheckpointError, match=r"gate_up_proj: .* does not hold its experts as MXFP4; found bfloat16"):
         load_model(checkpoint, experts="mxfp4")
 

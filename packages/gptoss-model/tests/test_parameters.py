@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from gptoss_model import GptOss, PackedParam, abstract_model, canonical_names
+from gptoss_model import GptOss, abstract_model, canonical_names
 from gptoss_weights import tensor_specs
 from gptoss_weights.testing import tiny_config
 
@@ -9,13 +9,13 @@ from gptoss_weights.testing import tiny_config
 @pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
 def test_paths_and_shapes_of_the_state_are_those_of_the_schema(experts):
     config = tiny_config()
-    shapes = {name: v.get_value().shape for name, v in canonical_names(abstract_model(config, experts=experts)).items()}
+    shapes = {name: view.shape for name, view in canonical_names(abstract_model(config, experts=experts)).items()}
     assert shapes == {name: spec.shape for name, spec in tensor_specs(config).items()}
 
 
 def test_packed_experts_are_no_trainable_parameters():
     model = abstract_model(tiny_config())
-    packed = {name for name, variable in canonical_names(model).items() if isinstance(variable, PackedParam)}
+    packed = {name for name, view in canonical_names(model).items() if view.is_packed}
     assert packed == {name for name, spec in tensor_specs(tiny_config()).items() if spec.is_expert_matrix}
     assert not any("gate_up_proj" in path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param)))
 

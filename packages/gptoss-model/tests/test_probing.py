@@ -6,9 +6,11 @@ from gptoss_weights.testing import tiny_config
 def test_only_wanted_probes_are_kept():
     record = ProbeRecorder({"layers.1.output"})
     record("embedding", 1)
-    record.layer(1)("output", 2)
-    record.layer(0)("output", 3)
+    record.layer(1, {"output": 2, "router_logits": 3})
+    record.layer(0, {"output": 4})
     assert record.values == {"layers.1.output": 2}
+    assert record.within([0, 1]) == {"output"}
+    assert not record.within([0, 2])
 
 
 def test_equal_requests_become_equal_tuples():

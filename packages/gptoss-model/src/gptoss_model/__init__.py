@@ -8,7 +8,13 @@ if TYPE_CHECKING:
     from gptoss_model.kv_cache import KVCache, init_cache
     from gptoss_model.loading import ExpertForm, abstract_model, load_model
     from gptoss_model.model import ForwardOutput, GptOss
-    from gptoss_model.parameters import PackedParam, ParameterSource, canonical_names
+    from gptoss_model.parameters import (
+        PackedParam,
+        ParameterSource,
+        ParameterSpec,
+        ParameterView,
+        canonical_names,
+    )
     from gptoss_model.sharding.mesh import make_mesh
     from gptoss_model.sharding.rules import MeshRules
 
@@ -20,6 +26,8 @@ __all__ = [
     "MeshRules",
     "PackedParam",
     "ParameterSource",
+    "ParameterSpec",
+    "ParameterView",
     "abstract_model",
     "bucket_length",
     "canonical_names",
@@ -38,7 +46,7 @@ _MODULES = {
     "kv_cache": ("KVCache", "init_cache"),
     "loading": ("ExpertForm", "abstract_model", "load_model"),
     "model": ("ForwardOutput", "GptOss"),
-    "parameters": ("PackedParam", "ParameterSource", "canonical_names"),
+    "parameters": ("PackedParam", "ParameterSource", "ParameterSpec", "ParameterView", "canonical_names"),
     "sharding.mesh": ("make_mesh",),
     "sharding.rules": ("MeshRules",),
 }

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from gptoss_model.checks import check_mask, check_room, check_tokens
-from gptoss_model.kv_cache import KVCache, init_cache
+from gptoss_model.kv_cache import KVCache
 from gptoss_model.model import GptOss
 from gptoss_model.probing import ProbeRecorder
 
@@ -101,7 +101,7 @@ def generate(
     if max_new_tokens == 0:
         return [[] for _ in prompts]
     longest = max(len(prompt) for prompt in prompts)
-    cache = init_cache(model.config, len(prompts), bucket_length(longest + max_new_tokens), model.dtype)
+    cache = model.init_cache(len(prompts), bucket_length(longest + max_new_tokens))
     logits = jnp.zeros((len(prompts), model.config.vocab_size), model.dtype)
     for tokens, mask in _chunks(prompts):
         last, cache = prefill(model, cache, jnp.asarray(tokens), jnp.asarray(mask))

@@ -10,6 +10,10 @@ slot the last of the new tokens may take. Sliding layers therefore attend over t
 followed by the new tokens, and only then write the last W of them. Padding goes to a slot out of
 range, which XLA drops.
 
+A model with `scan_layers` goes over its layers in a compiled loop, so its cache is two stacks, of
+the even layers and of the odd ones. The loop carries the whole stacks and each layer writes its new
+tokens into them in place: nothing but what is read and written is moved.
+
 Memory in bytes: 2 · B · K · H · itemsize · (max_length · full layers + W · sliding layers).
 """
 
@@ -30,11 +34,12 @@ class KVCache:
     """Keys and values of a batch. A value: `prefill` and `decode_step` take one and return the next.
 
     Attributes:
-        keys: For each layer [B, slots, K, H], rotated.
-        values: For each layer [B, slots, K, H].
+        keys: For each layer [B, slots, K, H], rotated; or two stacks [L, B, slots, K, H].
+        values: For each layer [B, slots, K, H]; or two stacks.
         lengths: How many tokens each sequence has so far, int32 [B].
-        windows: For each layer the slots of its ring, or None for a full layer.
+        windows: For each layer, or each stack, the slots of its ring, or None for full layers.
         max_length: How many tokens a sequence can have.
+        scan_layers: Whether `keys` and `values` are the stacks of the even and of the odd layers.
     """
 
     keys: tuple[jax.Array, ...]
@@ -42,19 +47,21 @@ class KVCache:
     lengths: jax.Array
     windows: tuple[int | None, ...] = dataclasses.field(metadata={"static": True})
     max_length: int = dataclasses.field(metadata={"static": True})
+    scan_layers: bool = dataclasses.field(default=False, metadata={"static": True})
 
-    def layer(self, layer: int) -> "LayerCache":
-        """The part that one layer reads and extends."""
-        return LayerCache(self.keys[layer], self.values[layer], self.lengths, self.windows[layer])
+    def part(self, number: int, row: Int[Array, ""] | None = None) -> "LayerCache":
+        """What one layer reads and extends: of the layer of that number, or of a row of the stack of that number."""
+        return LayerCache(self.keys[number], self.values[number], self.windows[number], self.lengths, row)
 
-    def advance(self, layers: "list[LayerCache]", mask: Bool[Array, "B T"]) -> "KVCache":
-        """The cache after a step: what the layers have written, and the lengths with the new tokens."""
-        return dataclasses.replace(
-            self,
-            keys=tuple(layer.keys for layer in layers),
-            values=tuple(layer.values for layer in layers),
-            lengths=self.lengths + mask.sum(axis=1, dtype=jnp.int32),
-        )
+    def with_part(self, number: int, part: "LayerCache") -> "KVCache":
+        """The cache with what a layer has written, and the lengths still without its tokens."""
+        keys = (*self.keys[:number], part.keys, *self.keys[number + 1 :])
+        values = (*self.values[:number], part.values, *self.values[number + 1 :])
+        return dataclasses.replace(self, keys=keys, values=values)
+
+    def advance(self, mask: Bool[Array, "B T"]) -> "KVCache":
+        """The cache after all layers have written the real tokens of a mask."""
+        return dataclasses.replace(self, lengths=self.lengths + mask.sum(axis=1, dtype=jnp.int32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +75,26 @@ class KeyValues:
 
 @dataclasses.dataclass(frozen=True)
 class LayerCache:
-    """One layer's part of a `KVCache`; `window` is the size of its ring, or None for a full layer."""
+    """One layer's part of a `KVCache`.
+
+    Attributes:
+        keys: [B, slots, K, H], or the stack of it, [L, B, slots, K, H].
+        values: As the keys.
+        window: The size of the layer's ring, or None for a full layer.
+        lengths: int32 [B].
+        row: In a stack the entry of this layer.
+    """
 
     keys: jax.Array
     values: jax.Array
-    lengths: jax.Array
     window: int | None
+    lengths: jax.Array
+    row: Int[Array, ""] | None = None
+
+    @property
+    def slots(self) -> int:
+        """How many tokens of a sequence the layer can hold."""
+        return self.keys.shape[-3]
 
     def extend(
         self, k: Float[Array, "B T K H"], v: Float[Array, "B T K H"], positions: Int[Array, "B T"]
@@ -93,45 +114,63 @@ class LayerCache:
         return self._extend_ring(k, v, positions)
 
     def _extend_full(self, k: jax.Array, v: jax.Array, positions: jax.Array) -> "tuple[KeyValues, LayerCache]":
-        slots = self.keys.shape[1]
+        slots = self.slots
         written = self._write(k, v, jnp.where(positions >= 0, positions, slots))
         lengths = self.lengths + (positions >= 0).sum(axis=1, dtype=jnp.int32)
-        return KeyValues(written.keys, written.values, full_positions(lengths, slots)), written
+        return KeyValues(*written._held(), full_positions(lengths, slots)), written
 
     def _extend_ring(self, k: jax.Array, v: jax.Array, positions: jax.Array) -> "tuple[KeyValues, LayerCache]":
-        slots = self.keys.shape[1]
+        slots = self.slots
+        keys, values = self._held()
         seen = KeyValues(
-            jnp.concatenate([self.keys, k], axis=1),
-            jnp.concatenate([self.values, v], axis=1),
+            jnp.concatenate([keys, k], axis=1),
+            jnp.concatenate([values, v], axis=1),
             jnp.concatenate([ring_positions(self.lengths, slots), positions], axis=1),
         )
         lengths = self.lengths + (positions >= 0).sum(axis=1, dtype=jnp.int32)
         stays = (positions >= 0) & (positions >= lengths[:, None] - slots)
         return seen, self._write(k, v, jnp.where(stays, positions % slots, slots))
 
+    def _held(self) -> tuple[jax.Array, jax.Array]:
+        """The layer's own keys and values, [B, slots, K, H]."""
+        if self.row is None:
+            return self.keys, self.values
+        return self.keys[self.row], self.values[self.row]
+
     def _write(self, k: jax.Array, v: jax.Array, slots: jax.Array) -> "LayerCache":
-        rows = jnp.arange(k.shape[0])[:, None]
+        batch = jnp.arange(k.shape[0])[:, None]
+        at = (batch, slots) if self.row is None else (self.row, batch, slots)
         return dataclasses.replace(
             self,
-            keys=self.keys.at[rows, slots].set(k, mode="drop", unique_indices=False),
-            values=self.values.at[rows, slots].set(v, mode="drop", unique_indices=False),
+            keys=self.keys.at[at].set(k, mode="drop", unique_indices=False),
+            values=self.values.at[at].set(v, mode="drop", unique_indices=False),
         )
 
 
-def init_cache(config: GptOssConfig, batch: int, max_length: int, dtype: DTypeLike) -> KVCache:
+def init_cache(
+    config: GptOssConfig, batch: int, max_length: int, dtype: DTypeLike, *, scan_layers: bool = False
+) -> KVCache:
     """An empty cache for `batch` sequences of at most `max_length` tokens, prompt and answer together.
+
+    Args:
+        config: The geometry.
+        batch: Number of sequences.
+        max_length: The most tokens of one.
+        dtype: Of keys and values: that of the model's activations.
+        scan_layers: As the model has it (`GptOss.init_cache` knows).
 
     Raises:
         ValueError: a size is not positive.
     """
     if batch < 1 or max_length < 1:
         raise ValueError(f"a cache needs a batch and a max_length of at least 1, not {batch} and {max_length}")
-    window = min(config.sliding_window, max_length)
-    windows = tuple(window if config.is_sliding(layer) else None for layer in range(config.num_hidden_layers))
+    layers, window = config.num_hidden_layers, min(config.sliding_window, max_length)
+    windows = tuple(window if config.is_sliding(layer) else None for layer in range(2 if scan_layers else layers))
+    leading = (layers // 2, batch) if scan_layers else (batch,)
 
     def buffers() -> tuple[jax.Array, ...]:
         K, H = config.num_key_value_heads, config.head_dim
-        return tuple(jnp.zeros((batch, slots or max_length, K, H), dtype) for slots in windows)
+        return tuple(jnp.zeros((*leading, slots or max_length, K, H), dtype) for slots in windows)
 
     return KVCache(
         keys=buffers(),
@@ -139,6 +178,7 @@ def init_cache(config: GptOssConfig, batch: int, max_length: int, dtype: DTypeLi
         lengths=jnp.zeros(batch, jnp.int32),
         windows=windows,
         max_length=max_length,
+        scan_layers=scan_layers,
     )
 
 

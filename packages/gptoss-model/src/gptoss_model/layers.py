@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from gptoss_weights import RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
+from jax.typing import DTypeLike
 
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
@@ -39,18 +40,19 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [..., in] to [..., out]."""
-        return ops.linear(x, self.weight[...], None if self.bias is None else self.bias[...])
+        return ops.linear(x, self.weight[...], None if self.bias is None else _cast(self.bias, x))
 
 
 class Embedding(nnx.Module):
-    """One row of [V, D] a token."""
+    """One row of [V, D] a token, in the dtype of the activations; None: as it is."""
 
-    def __init__(self, parameters: ParameterScope) -> None:
+    def __init__(self, parameters: ParameterScope, *, dtype: DTypeLike | None) -> None:
         self.weight = parameters("weight")
+        self.dtype = self.weight[...].dtype if dtype is None else jnp.dtype(dtype)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Maps ids [B, T] to [B, T, D]."""
-        return self.weight[...].at[tokens].get(mode="clip")
+        return ops.rounded(self.weight[...].at[tokens].get(mode="clip"), self.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -91,7 +93,7 @@ class Attention(nnx.Module):
             q,
             seen.keys,
             seen.values,
-            self.sinks[...],
+            _cast(self.sinks, q),
             query_positions=positions,
             key_positions=seen.positions,
             window=self.window,
@@ -112,7 +114,7 @@ class Router(nnx.Module):
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Logits [B, T, E], indices of the chosen [B, T, k], best first, and their weights [B, T, k]."""
-        logits = ops.linear(x, self.weight[...], self.bias[...])
+        logits = ops.linear(x, self.weight[...], _cast(self.bias, x))
         return logits, *ops.route_tokens(logits, experts_per_token=self.experts_per_token)
 
 
@@ -139,9 +141,9 @@ class Experts(nnx.Module):
             weights.reshape(B * T, -1),
             ExpertWeights(
                 gate_up_proj=unpack_value(self.gate_up_proj),
-                gate_up_proj_bias=self.gate_up_proj_bias[...],
+                gate_up_proj_bias=_cast(self.gate_up_proj_bias, x),
                 down_proj=unpack_value(self.down_proj),
-                down_proj_bias=self.down_proj_bias[...],
+                down_proj_bias=_cast(self.down_proj_bias, x),
             ),
             swiglu_alpha=SWIGLU_ALPHA,
             swiglu_limit=self.swiglu_limit,
@@ -184,3 +186,9 @@ class DecoderLayer(nnx.Module):
         x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), positions >= 0, record))
         record("output", x)
         return x, cache
+
+
+def _cast(parameter: nnx.Param[jax.Array] | PackedParam, x: jax.Array) -> jax.Array:
+    """The values as computing with x uses them: really rounded to its dtype, if they have more bits."""
+    value: jax.Array = parameter[...]
+    return value if value.dtype == x.dtype else ops.rounded(value, x.dtype)

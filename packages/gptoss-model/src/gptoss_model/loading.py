@@ -1,48 +1,55 @@
 """Loading: from a lazy checkpoint to a model, tensor by tensor.
 
-Each tensor goes from the memory-mapped file to its device buffer once; only what must change its
-dtype or be decoded exists on the host in between, and one tensor at a time.
+Each tensor goes from the memory-mapped file to its device buffer once. The host buffer of a
+parameter, the whole stack with `scan_layers`, is allocated once and filled some rows at a time,
+which are cast or decoded on the way; on a CPU that buffer is the device's (`host_parameters`).
 """
 
+import dataclasses
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from gptoss_weights import Checkpoint, CheckpointError, GptOssConfig, Mxfp4Tensor, TensorSpec
+from gptoss_weights import Checkpoint, CheckpointError, GptOssConfig, Mxfp4Tensor
 from jax.typing import DTypeLike
 
+from gptoss_model.host_parameters import read_parameter
 from gptoss_model.model import GptOss
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.ops.mxfp4 import Mxfp4Array
-from gptoss_model.parameters import parameter_dtype
+from gptoss_model.parameters import ParameterSpec, parameter_dtype
 
 __all__ = ["ExpertForm", "abstract_model", "load_model"]
 
 type ExpertForm = Literal["stored", "mxfp4", "decoded"]
 
-ACTIVATION_DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))
+DTYPES = (jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))
 
 
 def load_model(
     checkpoint: Checkpoint,
     *,
     dtype: DTypeLike = jnp.bfloat16,
+    param_dtype: DTypeLike | None = None,
     experts: ExpertForm = "stored",
     moe: str = "auto",
     capacity_factor: float | None = None,
+    scan_layers: bool = False,
 ) -> GptOss:
     """The model that a checkpoint describes, on the default device.
 
     Args:
         checkpoint: Any open checkpoint.
-        dtype: bfloat16 or float32, of the activations and of every array but the scales of the
-            norms, which are f32.
+        dtype: bfloat16 or float32, of the activations.
+        param_dtype: bfloat16 or float32, of every array but the scales of the norms, which are f32;
+            None: `dtype`. Narrower parameters than activations lose what the checkpoint has beyond
+            bfloat16 and nothing else; wider ones are rounded to `dtype` wherever they are used.
         experts: `mxfp4` keeps the expert matrices packed, `decoded` makes arrays of them (four
             times the memory in bf16), `stored` leaves them as the checkpoint has them.
         moe: Name of a MoE strategy, or `auto`.
         capacity_factor: Refused, unless None: no strategy drops a token.
+        scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters.
 
     Raises:
         CheckpointError: `experts` is `mxfp4`, and the checkpoint holds arrays.
@@ -50,62 +57,106 @@ def load_model(
         MissingDependencyError: this machine cannot run the strategy.
     """
     check_moe_strategy(moe, capacity_factor=capacity_factor)  # before minutes of reading
-    activations = _check_dtype(dtype)
+    dtype, stored = _check_dtypes(dtype, param_dtype)
     if experts not in ("stored", "mxfp4", "decoded"):
         raise ValueError(f"experts is 'stored', 'mxfp4' or 'decoded', not {experts!r}")
+    source = CheckpointSource(checkpoint=checkpoint, dtype=stored, experts=experts)
+    return GptOss(checkpoint.config, source, dtype=dtype, moe=moe, scan_layers=scan_layers)
 
-    def read(spec: TensorSpec) -> jax.Array | Mxfp4Array:
-        value = checkpoint.read(spec.name)
-        if isinstance(value, Mxfp4Tensor):
-            if experts != "decoded":
-                return Mxfp4Array(jax.device_put(value.blocks), jax.device_put(value.scales))
-            value = value.decode(activations)
-        elif spec.is_expert_matrix and experts == "mxfp4":
-            raise CheckpointError(
-                "the checkpoint does not hold its experts as MXFP4",
-                where=spec.name,
-                found=value.dtype.name,
-                fix="Load it with experts='stored' or experts='decoded'.",
-            )
-        array: jax.Array = jax.device_put(np.asarray(value).astype(parameter_dtype(spec, activations), copy=False))
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointSource:
+    """Gives every parameter of a model as a checkpoint has it, on the default device.
+
+    Attributes:
+        checkpoint: Where to read.
+        dtype: Of arrays, but for the scales of the norms.
+        experts: As in `load_model`.
+    """
+
+    checkpoint: Checkpoint
+    dtype: jnp.dtype
+    experts: ExpertForm
+
+    def __call__(self, spec: ParameterSpec) -> jax.Array | Mxfp4Array:
+        """The parameter.
+
+        Raises:
+            CheckpointError: the checkpoint does not hold it in the form that is wanted.
+        """
+        host = read_parameter(self.checkpoint, spec, dtype=parameter_dtype(spec, self.dtype), packed=self.packs(spec))
+        if isinstance(host, Mxfp4Tensor):
+            return Mxfp4Array(jax.device_put(host.blocks), jax.device_put(host.scales))
+        array: jax.Array = jax.device_put(host)
         return array
 
-    return GptOss(checkpoint.config, read, moe=moe)
+    def packs(self, spec: ParameterSpec) -> bool:
+        """Whether the parameter is kept as MXFP4.
+
+        Raises:
+            CheckpointError: as in `__call__`.
+        """
+        if not spec.is_expert_matrix or self.experts == "decoded":
+            return False
+        arrays = {tensor.name: self.checkpoint.array_dtype(tensor.name) for tensor in spec.tensors}
+        unpacked = [name for name, dtype in arrays.items() if dtype is not None]
+        if unpacked and self.experts == "mxfp4":
+            raise CheckpointError(
+                "the checkpoint does not hold its experts as MXFP4",
+                where=unpacked[0],
+                found=arrays[unpacked[0]],
+                fix="Load it with experts='stored' or experts='decoded'.",
+            )
+        if 0 < len(unpacked) < len(arrays):
+            raise CheckpointError(
+                "the layers of one stack hold their experts in different forms",
+                where=unpacked[0],
+                expected="MXFP4 as in the others",
+                found=arrays[unpacked[0]],
+                fix="Load it with experts='decoded', or with scan_layers=False.",
+            )
+        return not unpacked
 
 
 def abstract_model(
     config: GptOssConfig,
     *,
     dtype: DTypeLike = jnp.bfloat16,
+    param_dtype: DTypeLike | None = None,
     experts: Literal["mxfp4", "decoded"] = "mxfp4",
     moe: str = "auto",
+    scan_layers: bool = False,
 ) -> GptOss:
     """The model with shapes and dtypes in place of values: for memory arithmetic, sharding and restoring.
 
     Args:
         config: The geometry.
         dtype: As in `load_model`.
+        param_dtype: As in `load_model`.
         experts: `mxfp4` for packed expert matrices, `decoded` for arrays.
         moe: As in `load_model`.
+        scan_layers: As in `load_model`.
 
     Raises:
         ValueError: an argument has a value that is not allowed.
     """
-    activations = _check_dtype(dtype)
+    dtype, stored = _check_dtypes(dtype, param_dtype)
     if experts not in ("mxfp4", "decoded"):
         raise ValueError(f"experts is 'mxfp4' or 'decoded', not {experts!r}")
 
-    def zeros(spec: TensorSpec) -> jax.Array | Mxfp4Array:
+    def zeros(spec: ParameterSpec) -> jax.Array | Mxfp4Array:
         if spec.is_expert_matrix and experts == "mxfp4":
             return Mxfp4Array.zeros(spec.shape)
-        return jnp.zeros(spec.shape, parameter_dtype(spec, activations))
+        return jnp.zeros(spec.shape, parameter_dtype(spec, stored))
 
-    model: GptOss = nnx.eval_shape(lambda: GptOss(config, zeros, moe=moe))
+    model: GptOss = nnx.eval_shape(lambda: GptOss(config, zeros, dtype=dtype, moe=moe, scan_layers=scan_layers))
     return model
 
 
-def _check_dtype(dtype: DTypeLike) -> jnp.dtype:
-    checked = jnp.dtype(dtype)
-    if checked not in ACTIVATION_DTYPES:
-        raise ValueError(f"the activations are bfloat16 or float32, not {checked.name}")
+def _check_dtypes(activations: DTypeLike, parameters: DTypeLike | None) -> tuple[jnp.dtype, jnp.dtype]:
+    """Both; the parameters have the dtype of the activations unless another is given."""
+    checked = jnp.dtype(activations), jnp.dtype(activations if parameters is None else parameters)
+    for what, dtype in zip(("activations", "parameters"), checked, strict=True):
+        if dtype not in DTYPES:
+            raise ValueError(f"the {what} are bfloat16 or float32, not {dtype.name}")
     return checked

@@ -2,17 +2,19 @@
 
 import dataclasses
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from gptoss_weights import GptOssConfig, rope_concentration, tensor_specs
+from jax.typing import DTypeLike
 
 from gptoss_model import ops
 from gptoss_model.checks import check_mask, check_tokens
-from gptoss_model.kv_cache import KVCache, LayerCache, token_positions
-from gptoss_model.layers import DecoderLayer, Embedding, Linear, RMSNorm, Rotary
+from gptoss_model.decoder import Decoder, LayerStep, RematPolicy
+from gptoss_model.kv_cache import KVCache, init_cache, token_positions
+from gptoss_model.layers import Linear, Rotary
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.parameters import ParameterScope, ParameterSource
 from gptoss_model.probing import ProbeRecorder, check_probes
@@ -34,38 +36,25 @@ class ForwardOutput:
     probes: dict[str, jax.Array]
 
 
-class Decoder(nnx.Module):
-    """Embedding, layers and last norm: what Hugging Face's names call `model`."""
-
-    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str) -> None:
-        self.embed_tokens = Embedding(parameters / "embed_tokens")
-        self.layers = nnx.List(
-            DecoderLayer(
-                parameters / "layers" / layer,
-                config,
-                window=config.sliding_window if config.is_sliding(layer) else None,
-                moe=moe,
-            )
-            for layer in range(config.num_hidden_layers)
-        )
-        self.norm = RMSNorm(parameters / "norm")
-
-
 class GptOss(nnx.Module):
     """The GPT-OSS language model.
 
-    It is built from a source of parameters (`gptoss_model.load_model` builds it from a checkpoint);
-    the activations have the dtype of the embedding. Calling it runs a compiled forward pass; inside
-    a transformation of your own (`jax.grad`, `jax.jit`) call it all the same, or `forward`.
+    It is built from a source of parameters (`gptoss_model.load_model` builds it from a checkpoint).
+    Calling it runs a compiled forward pass; inside a transformation of your own (`jax.grad`,
+    `jax.jit`) call it all the same, or `forward`.
 
     Args:
         config: The geometry.
         source: Gives the value of each parameter.
+        dtype: Of the activations; None: that of the embedding.
         moe: Name of a MoE strategy (`gptoss_model.ops.moe`), or `auto`.
         capacity_factor: Refused, unless None: no strategy drops a token.
+        scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters, so
+            that compile time does not grow with depth.
 
     Raises:
-        ValueError: no such strategy, a capacity factor, or the source gives a wrong shape.
+        ValueError: no such strategy, a capacity factor, the source gives a wrong shape, or an odd
+            number of layers is to be scanned.
         MissingDependencyError: this machine cannot run the strategy.
     """
 
@@ -74,19 +63,30 @@ class GptOss(nnx.Module):
         config: GptOssConfig,
         source: ParameterSource,
         *,
+        dtype: DTypeLike | None = None,
         moe: str = "auto",
         capacity_factor: float | None = None,
+        scan_layers: bool = False,
     ) -> None:
         moe = check_moe_strategy(moe, capacity_factor=capacity_factor)
         parameters = ParameterScope(tensor_specs(config), source)
         self.config = config
-        self.model = Decoder(parameters / "model", config, moe=moe)
+        self.scan_layers = scan_layers
+        self.model = Decoder(parameters / "model", config, dtype=dtype, moe=moe, scan_layers=scan_layers)
         self.lm_head = Linear(parameters / "lm_head", has_bias=False)
 
     @property
     def dtype(self) -> jnp.dtype:
         """Dtype of the activations."""
-        return jnp.dtype(self.model.embed_tokens.weight[...].dtype)
+        return jnp.dtype(self.model.embed_tokens.dtype)
+
+    def init_cache(self, batch: int, max_length: int) -> KVCache:
+        """An empty cache for `batch` sequences of at most `max_length` tokens, prompt and answer together.
+
+        Raises:
+            ValueError: a size is not positive.
+        """
+        return init_cache(self.config, batch, max_length, self.dtype, scan_layers=self.scan_layers)
 
     def __call__(
         self, tokens: jax.Array, *, mask: jax.Array | None = None, probes: Collection[str] = ()
@@ -106,33 +106,58 @@ class GptOss(nnx.Module):
         output: ForwardOutput = _forward(self, jnp.asarray(tokens, jnp.int32), mask, check_probes(probes, self.config))
         return output
 
-    def forward(self, tokens: jax.Array, mask: jax.Array, probes: Collection[str] = ()) -> ForwardOutput:
-        """The forward pass itself, neither checked nor compiled; see `__call__`."""
+    def forward(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        probes: Collection[str] = (),
+        *,
+        remat: RematPolicy | None = None,
+    ) -> ForwardOutput:
+        """The forward pass itself, neither checked nor compiled; see `__call__`.
+
+        Args:
+            tokens: int32 [B, T].
+            mask: bool [B, T].
+            probes: Names of intermediates to return.
+            remat: What a gradient may keep of each layer instead of computing it again, such as
+                `jax.checkpoint_policies.nothing_saveable`; None: everything.
+        """
         record = ProbeRecorder(probes)
         record("tokens", tokens)
-        x, _ = self._layers(tokens, mask, token_positions(mask), [None] * len(self.model.layers), record)
+        x, _ = self._run_layers(tokens, mask, token_positions(mask), None, record, remat)
         logits = self.unembed(x, record)
         return ForwardOutput(logits=logits, probes=record.values)
 
     def extend(
         self, tokens: jax.Array, mask: jax.Array, cache: KVCache, record: ProbeRecorder
     ) -> tuple[jax.Array, KVCache]:
-        """The residual stream of new tokens after the last layer, [B, T, D], and the cache with them."""
-        past = [cache.layer(index) for index in range(len(self.model.layers))]
-        x, written = self._layers(tokens, mask, token_positions(mask, cache.lengths), past, record)
-        return x, cache.advance(written, mask)
+        """The residual stream of new tokens after the last layer, [B, T, D], and the cache with them.
 
-    def _layers[C: (LayerCache, None)](
-        self, tokens: jax.Array, mask: jax.Array, positions: jax.Array, caches: Sequence[C], record: ProbeRecorder
-    ) -> tuple[jax.Array, list[C]]:
-        rotary = self._rotary(positions)
+        Raises:
+            ValueError: the cache was made for a model with another `scan_layers`.
+        """
+        if cache.scan_layers != self.scan_layers:
+            raise ValueError(
+                f"the model has scan_layers={self.scan_layers}, the cache {cache.scan_layers}; "
+                "make the cache with the model's init_cache"
+            )
+        x, after = self._run_layers(tokens, mask, token_positions(mask, cache.lengths), cache, record)
+        assert after is not None
+        return x, after.advance(mask)
+
+    def _run_layers(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        positions: jax.Array,
+        cache: KVCache | None,
+        record: ProbeRecorder,
+        remat: RematPolicy | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
         x = self.model.embed_tokens(jnp.where(mask, tokens, 0))
         record("embedding", x)
-        written: list[C] = []
-        for index, (layer, cache) in enumerate(zip(self.model.layers, caches, strict=True)):
-            x, after = layer(x, rotary, positions, cache, record.layer(index))
-            written.append(after)
-        return x, written
+        return self.model.layers(x, LayerStep(self._rotary(positions), positions, remat), cache, record)
 
     def unembed(self, x: jax.Array, record: ProbeRecorder) -> jax.Array:
         """Logits [..., V] from the residual stream [..., D]."""

@@ -1,10 +1,10 @@
 """Recording probes: the model hands every intermediate over, the recorder keeps those that were asked for."""
 
 import difflib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import jax
-from gptoss_weights import GptOssConfig, layer_probe, probe_specs
+from gptoss_weights import LAYER_PROBES, GptOssConfig, layer_probe, probe_specs
 
 __all__ = ["LayerRecorder", "ProbeRecorder", "check_probes"]
 
@@ -23,9 +23,16 @@ class ProbeRecorder:
         if name in self._wanted:
             self.values[name] = value
 
-    def layer(self, layer: int) -> LayerRecorder:
-        """A recorder of one layer's probes, by their names inside the layer."""
-        return lambda probe, value: self(layer_probe(layer, probe), value)
+    def within(self, layers: Iterable[int]) -> frozenset[str]:
+        """The names, inside a layer, of what is wanted of any of these layers."""
+        return frozenset(
+            probe for layer in layers for probe in LAYER_PROBES if layer_probe(layer, probe) in self._wanted
+        )
+
+    def layer(self, layer: int, values: Mapping[str, jax.Array]) -> None:
+        """Keeps what is wanted of one layer's probes, given by their names inside the layer."""
+        for probe, value in values.items():
+            self(layer_probe(layer, probe), value)
 
 
 def check_probes(wanted: Collection[str], config: GptOssConfig) -> tuple[str, ...]:

@@ -44,8 +44,8 @@ class Mxfp4Array:
         *leading, groups = self.scales.shape
         return (*leading, groups * BLOCK_SIZE)
 
-    def __getitem__(self, index: int | Int[Array, ""]) -> "Mxfp4Array":
-        """One entry along the first axis, still packed."""
+    def __getitem__(self, index: int | Int[Array, ""] | tuple[int | Int[Array, ""], ...]) -> "Mxfp4Array":
+        """One entry along the first axis, or along the first axes, still packed."""
         return Mxfp4Array(self.blocks[index], self.scales[index])
 
     def decode(self, dtype: DTypeLike) -> Float[Array, "... in"]:

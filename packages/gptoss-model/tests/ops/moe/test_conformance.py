@@ -3,6 +3,7 @@
 Compiling is nearly all that these tests cost, so they share a few shapes.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gptoss_model.ops import Mxfp4Array
-from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, list_moe_strategies
+from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, StackedMatrices, list_moe_strategies
 from gptoss_weights import encode_mxfp4
 
 E, D, F = 7, 96, 64
@@ -96,6 +97,20 @@ def test_packed_experts_give_the_bits_of_decoded_ones(strategy, dtype, M, k):
     routing = routed(M, k, dtype)
     packed, decoded = (run(strategy, *routing, experts(dtype, form)) for form in ("packed", "decoded"))
     np.testing.assert_array_equal(np.asarray(packed, np.float32), np.asarray(decoded, np.float32))
+
+
+@pytest.mark.parametrize(("M", "k", "form"), [(1, 1, "decoded"), (300, 3, "packed")])
+def test_experts_in_a_stack_of_layers_give_the_bits_of_the_layer_by_itself(strategy, M, k, form):
+    alone, routing = experts(jnp.float32, form), routed(M, k, jnp.float32)
+
+    def in_a_stack(matrix):
+        stack = jax.tree.map(lambda array: jnp.stack([jnp.zeros_like(array), array, jnp.zeros_like(array)]), matrix)
+        return StackedMatrices(stack, jnp.int32(1))
+
+    stacked = dataclasses.replace(
+        alone, gate_up_proj=in_a_stack(alone.gate_up_proj), down_proj=in_a_stack(alone.down_proj)
+    )
+    np.testing.assert_array_equal(run(strategy, *routing, stacked), run(strategy, *routing, alone))
 
 
 @pytest.mark.parametrize("form", ["packed", "decoded"])

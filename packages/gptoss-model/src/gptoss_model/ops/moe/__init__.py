@@ -12,12 +12,14 @@ from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_ex
 from gptoss_model.ops.moe.gathered import gathered_moe
 from gptoss_model.ops.moe.megablox import megablox_moe
 from gptoss_model.ops.moe.ragged import ragged_moe
+from gptoss_model.ops.moe.stacked import StackedMatrices
 from gptoss_model.ops.moe.tiled import tiled_moe
 
 __all__ = [
     "MOE_STRATEGIES",
     "ExpertWeights",
     "MoeStrategy",
+    "StackedMatrices",
     "apply_expert",
     "check_moe_strategy",
     "choose_moe_strategy",

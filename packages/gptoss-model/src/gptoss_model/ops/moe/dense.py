@@ -41,7 +41,7 @@ def dense_moe(
         return add_expert(total, *expert), None
 
     # Each slice of the scan is a mixture of one expert: its axis E stays, with the extent 1.
-    one_each = jax.tree.map(lambda array: array[:, None], experts)
+    one_each = jax.tree.map(lambda array: array[:, None], experts.unstacked())
     numbers = jnp.arange(experts.count, dtype=indices.dtype)
     total, _ = lax.scan(step, jnp.zeros(x.shape, jnp.float32), (numbers, one_each))
     return rounded(total, x.dtype)

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gptoss_model.ops.linear import linear
+from gptoss_model.ops.moe.stacked import StackedMatrices
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.swiglu import swiglu
@@ -25,21 +26,30 @@ class ExpertWeights:
     """The experts of a layer.
 
     Attributes:
-        gate_up_proj: [E, 2F, D], gate in the even rows; an array or packed.
+        gate_up_proj: [E, 2F, D], gate in the even rows; an array, packed, or in a stack of either.
         gate_up_proj_bias: [E, 2F].
-        down_proj: [E, D, F]; an array or packed.
+        down_proj: [E, D, F], likewise.
         down_proj_bias: [E, D].
     """
 
-    gate_up_proj: jax.Array | Mxfp4Array
+    gate_up_proj: jax.Array | Mxfp4Array | StackedMatrices
     gate_up_proj_bias: jax.Array
-    down_proj: jax.Array | Mxfp4Array
+    down_proj: jax.Array | Mxfp4Array | StackedMatrices
     down_proj_bias: jax.Array
 
     @property
     def count(self) -> int:
         """Number of experts E."""
         return self.gate_up_proj_bias.shape[0]
+
+    def unstacked(self) -> "ExpertWeights":
+        """The same with nothing in a stack, for strategies that want the matrices of all experts at once."""
+        matrices = {
+            name: matrix.slice()
+            for name, matrix in (("gate_up_proj", self.gate_up_proj), ("down_proj", self.down_proj))
+            if isinstance(matrix, StackedMatrices)
+        }
+        return dataclasses.replace(self, **matrices)
 
 
 def has_expert(indices: Int[Array, "*assignments"], count: int) -> Bool[Array, "*assignments"]:
@@ -75,7 +85,6 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
     return rounded(products.sum(axis=1), outputs.dtype)
 
 
-def _matrix(matrices: jax.Array | Mxfp4Array, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
-    if isinstance(matrices, Mxfp4Array):
-        return matrices[expert].decode(dtype)
-    return matrices[expert].astype(dtype)
+def _matrix(matrices: jax.Array | Mxfp4Array | StackedMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
+    matrix = matrices[expert]
+    return matrix.decode(dtype) if isinstance(matrix, Mxfp4Array) else matrix.astype(dtype)

@@ -39,7 +39,7 @@ def grouped_moe(
 ) -> Float[Array, "M D"]:
     """The weighted sum of each token's experts, by a grouped product; see `gptoss_model.ops.moe.MoeStrategy`."""
     M, k = indices.shape
-    E = experts.count
+    E, experts = experts.count, experts.unstacked()
     # Assignments to nobody go to an expert behind the last one, and so stand behind its rows.
     chosen = jnp.where(has_expert(indices, E), indices, E).reshape(M * k)
     order = jnp.argsort(chosen, stable=True)

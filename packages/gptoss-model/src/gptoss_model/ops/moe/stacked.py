@@ -1,0 +1,37 @@
+"""The expert matrices of one layer, read out of the stack of all layers without slicing the layer first."""
+
+import dataclasses
+
+import jax
+from jaxtyping import Array, Int
+
+from gptoss_model.ops.mxfp4 import Mxfp4Array
+
+__all__ = ["StackedMatrices"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StackedMatrices:
+    """[E, out, in], as one entry of [L, E, out, in].
+
+    Attributes:
+        stack: The matrices of all layers, an array or packed.
+        row: Which entry.
+    """
+
+    stack: jax.Array | Mxfp4Array
+    row: Int[Array, ""]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the layer's matrices."""
+        return self.stack.shape[1:]
+
+    def __getitem__(self, expert: int | Int[Array, ""]) -> jax.Array | Mxfp4Array:
+        """One expert's matrix; nothing else is read."""
+        return self.stack[self.row, expert]
+
+    def slice(self) -> jax.Array | Mxfp4Array:
+        """All matrices of the layer, copied out of the stack."""
+        return self.stack[self.row]
