@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gptoss_model import abstract_model, canonical_names, load_model
-from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor
+from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor, random_checkpoint
+from gptoss_weights.testing import tiny_config
 
 
 class Unpacked(Checkpoint):
@@ -19,10 +20,16 @@ class Unpacked(Checkpoint):
         return value.decode() if isinstance(value, Mxfp4Tensor) else value
 
 
+@pytest.fixture(scope="module")
+def four_layers() -> Checkpoint:
+    return random_checkpoint(tiny_config(num_hidden_layers=4), seed=3)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_every_parameter_has_the_value_of_the_checkpoint(tiny, dtype):
-    for name, view in canonical_names(load_model(tiny, dtype=dtype)).items():
-        stored, value = tiny.read(name), view.value
+def test_every_parameter_has_the_value_of_the_checkpoint(four_layers, dtype, scan_layers):
+    for name, view in canonical_names(load_model(four_layers, dtype=dtype, scan_layers=scan_layers)).items():
+        stored, value = four_layers.read(name), view.value
         if isinstance(stored, Mxfp4Tensor):
             np.testing.assert_array_equal(value.blocks, stored.blocks)
             np.testing.assert_array_equal(value.scales, stored.scales)
@@ -43,10 +50,11 @@ def test_decoded_experts_hold_the_values_of_packed_ones(tiny):
     np.testing.assert_array_equal(decoded, tiny.read(name).decode(np.float32))
 
 
+@pytest.mark.parametrize("scan_layers", [False, True])
 @pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
-def test_abstract_model_has_the_structure_of_the_loaded_one(tiny, experts):
-    real = load_model(tiny, experts=experts)
-    abstract = abstract_model(tiny.config, experts=experts)
+def test_abstract_model_has_the_structure_of_the_loaded_one(four_layers, experts, scan_layers):
+    real = load_model(four_layers, experts=experts, scan_layers=scan_layers)
+    abstract = abstract_model(four_layers.config, experts=experts, scan_layers=scan_layers)
     assert jax.tree.structure(real) == jax.tree.structure(abstract)
     for value, shape in zip(jax.tree.leaves(real), jax.tree.leaves(abstract), strict=True):
         assert (value.shape, value.dtype) == (shape.shape, shape.dtype)
@@ -64,6 +72,8 @@ def test_unpacked_checkpoint_loads_as_stored_and_decoded_but_not_as_mxfp4(tiny):
 def test_arguments_out_of_range_are_refused(tiny):
     with pytest.raises(ValueError, match="bfloat16 or float32, not float16"):
         load_model(tiny, dtype=jnp.float16)
+    with pytest.raises(ValueError, match="the parameters are bfloat16 or float32, not int8"):
+        load_model(tiny, param_dtype=jnp.int8)
     with pytest.raises(ValueError, match="'stored', 'mxfp4' or 'decoded', not 'int8'"):
         load_model(tiny, experts="int8")
     with pytest.raises(ValueError, match="no MoE strategy is called 'dropping'"):
