@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gptoss_model.ops.linear import linear
-from gptoss_model.ops.moe.stacked import StackedMatrices
+from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.swiglu import swiglu
@@ -44,12 +44,7 @@ class ExpertWeights:
 
     def unstacked(self) -> "ExpertWeights":
         """The same with nothing in a stack, for strategies that want the matrices of all experts at once."""
-        matrices = {
-            name: matrix.slice()
-            for name, matrix in (("gate_up_proj", self.gate_up_proj), ("down_proj", self.down_proj))
-            if isinstance(matrix, StackedMatrices)
-        }
-        return dataclasses.replace(self, **matrices)
+        return dataclasses.replace(self, gate_up_proj=unstacked(self.gate_up_proj), down_proj=unstacked(self.down_proj))
 
 
 def has_expert(indices: Int[Array, "*assignments"], count: int) -> Bool[Array, "*assignments"]:

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.moe.experts import ExpertWeights, combine_experts, has_expert
+from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.swiglu import swiglu
@@ -39,7 +40,7 @@ def grouped_moe(
 ) -> Float[Array, "M D"]:
     """The weighted sum of each token's experts, by a grouped product; see `gptoss_model.ops.moe.MoeStrategy`."""
     M, k = indices.shape
-    E, experts = experts.count, experts.unstacked()
+    E = experts.count
     # Assignments to nobody go to an expert behind the last one, and so stand behind its rows.
     chosen = jnp.where(has_expert(indices, E), indices, E).reshape(M * k)
     order = jnp.argsort(chosen, stable=True)
@@ -47,7 +48,7 @@ def grouped_moe(
     expert_of = chosen[order]
     is_somebodys = (expert_of < E)[:, None]
 
-    def multiply(rows: jax.Array, matrices: jax.Array | Mxfp4Array, biases: jax.Array) -> jax.Array:
+    def multiply(rows: jax.Array, matrices: jax.Array | Mxfp4Array | StackedMatrices, biases: jax.Array) -> jax.Array:
         products = product(rows, _arrays(matrices, x.dtype), runs)
         products = rounded(jnp.where(is_somebodys, products, 0), x.dtype)
         return add_rounded(products, biases.at[expert_of].get(mode="fill", fill_value=0))
@@ -60,7 +61,8 @@ def grouped_moe(
     return combine_experts(outputs.reshape(M, k, -1), weights)
 
 
-def _arrays(matrices: jax.Array | Mxfp4Array, dtype: DTypeLike) -> jax.Array:
+def _arrays(matrices: jax.Array | Mxfp4Array | StackedMatrices, dtype: DTypeLike) -> jax.Array:
+    matrices = unstacked(matrices)
     if isinstance(matrices, Mxfp4Array):
         return matrices.decode(dtype)
     return matrices.astype(dtype)

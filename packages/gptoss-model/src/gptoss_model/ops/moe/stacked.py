@@ -7,7 +7,7 @@ from jaxtyping import Array, Int
 
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 
-__all__ = ["StackedMatrices"]
+__all__ = ["StackedMatrices", "unstacked"]
 
 
 @jax.tree_util.register_dataclass
@@ -32,6 +32,7 @@ class StackedMatrices:
         """One expert's matrix; nothing else is read."""
         return self.stack[self.row, expert]
 
-    def slice(self) -> jax.Array | Mxfp4Array:
-        """All matrices of the layer, copied out of the stack."""
-        return self.stack[self.row]
+
+def unstacked(matrices: jax.Array | Mxfp4Array | StackedMatrices) -> jax.Array | Mxfp4Array:
+    """All matrices of a layer in one array, or packed; out of a stack they are copied."""
+    return matrices.stack[matrices.row] if isinstance(matrices, StackedMatrices) else matrices
