@@ -19,6 +19,7 @@ from gptoss_weights import (
     Checkpoint,
     Mxfp4Tensor,
     inverse_frequencies,
+    layer_probe,
     open_checkpoint,
     probe_specs,
     rope_concentration,
@@ -53,7 +54,9 @@ def checkpoint(checkpoint_folder: Path) -> Checkpoint:
 def exported(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint as ONNX, with every probe; not to be changed."""
     return export_onnx(
-        checkpoint, tmp_path_factory.mktemp("exported") / "onnx", probes=probe_specs(checkpoint.config, 1)
+        checkpoint,
+        tmp_path_factory.mktemp("exported") / "onnx",
+        probes=probe_specs(checkpoint.config, 1, block_debug=True),
     )
 
 
@@ -187,20 +190,23 @@ class Specification:
         a, b = np.split(x, 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
-    def attention(self, x: np.ndarray, layer: int) -> np.ndarray:
+    def attention(self, x: np.ndarray, layer: int) -> Arrays:
         c, name = self.checkpoint.config, f"model.layers.{layer}.self_attn"
         T, group = len(x), c.num_attention_heads // c.num_key_value_heads
         q, k, v = (self.linear(x, f"{name}.{part}_proj").reshape(T, -1, c.head_dim) for part in "qkv")
-        q, k, v = self.rotate(q), np.repeat(self.rotate(k), group, axis=1), np.repeat(v, group, axis=1)
+        q, k = self.rotate(q), self.rotate(k)
+        found = {"query": q, "key": k, "value": v}
+        k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
         distance = np.arange(T)[:, None] - np.arange(T)
         sees = (distance >= 0) & (distance < (c.sliding_window if layer % 2 == 0 else T))
         scores = np.where(sees, np.einsum("tnh,snh->nts", q, k) / np.sqrt(c.head_dim), -np.inf)
         sinks = np.broadcast_to(self.weight(f"{name}.sinks")[:, None, None], (*scores.shape[:2], 1))
         exponentials = np.exp(np.concatenate([scores, sinks], -1) - np.maximum(scores.max(-1, keepdims=True), sinks))
         weights = (exponentials / exponentials.sum(-1, keepdims=True))[..., :-1]
-        return self.linear(np.einsum("nts,snh->tnh", weights, v).reshape(T, -1), f"{name}.o_proj")
+        mixed = np.einsum("nts,snh->tnh", weights, v).reshape(T, -1)
+        return found | {"attention_output": self.linear(mixed, f"{name}.o_proj")}
 
-    def experts(self, x: np.ndarray, layer: int, indices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    def experts(self, x: np.ndarray, layer: int, indices: np.ndarray, weights: np.ndarray) -> Arrays:
         c, name = self.checkpoint.config, f"model.layers.{layer}.mlp.experts"
         gate_up, down = (self.weight(f"{name}.{part}")[indices] for part in ("gate_up_proj", "down_proj"))
         hidden = np.einsum("tkod,td->tko", gate_up, x) + self.weight(f"{name}.gate_up_proj_bias")[indices]
@@ -208,7 +214,8 @@ class Specification:
         up = np.clip(hidden[..., 1::2], -c.swiglu_limit, c.swiglu_limit)
         activated = gate / (1 + np.exp(-SWIGLU_ALPHA * gate)) * (up + 1)
         out = np.einsum("tkof,tkf->tko", down, activated) + self.weight(f"{name}.down_proj_bias")[indices]
-        return np.einsum("tko,tk->to", out, weights)
+        combined = np.einsum("tko,tk->to", out, weights)
+        return {"pre_activation": hidden, "activated": activated, "expert_outputs": out, "combined_output": combined}
 
     def probes(self, tokens: np.ndarray) -> Arrays:
         """Every probe of one sequence."""
@@ -216,17 +223,19 @@ class Specification:
         x = self.weight("model.embed_tokens.weight")[tokens]
         found = {"embedding": x}
         for layer in range(c.num_hidden_layers):
-            name, probe = f"model.layers.{layer}", f"layers.{layer}"
-            x = x + self.attention(self.rms_norm(x, f"{name}.input_layernorm.weight"), layer)
-            found[f"{probe}.attention_residual"] = x
-            normed = self.rms_norm(x, f"{name}.post_attention_layernorm.weight")
-            logits = found[f"{probe}.router_logits"] = self.linear(normed, f"{name}.mlp.router")
+            name = f"model.layers.{layer}"
+            inside = {"attention_norm": self.rms_norm(x, f"{name}.input_layernorm.weight")}
+            inside |= self.attention(inside["attention_norm"], layer)
+            x = inside["attention_residual"] = x + inside["attention_output"]
+            normed = inside["mlp_norm"] = self.rms_norm(x, f"{name}.post_attention_layernorm.weight")
+            logits = inside["router_logits"] = self.linear(normed, f"{name}.mlp.router")
             indices = np.argsort(-logits, axis=-1, kind="stable")[:, : c.experts_per_token]
             exponentials = np.exp(np.take_along_axis(logits, indices, -1) - logits.max(-1, keepdims=True))
             weights = exponentials / exponentials.sum(-1, keepdims=True)
-            found |= {f"{probe}.router_indices": indices, f"{probe}.router_weights": weights}
-            x = x + self.experts(normed, layer, indices, weights)
-            found[f"{probe}.output"] = x
+            inside |= {"router_indices": indices, "router_weights": weights}
+            inside |= self.experts(normed, layer, indices, weights)
+            x = inside["output"] = x + inside["combined_output"]
+            found |= {layer_probe(layer, probe): array for probe, array in inside.items()}
         found["final_norm"] = self.rms_norm(x, "model.norm.weight")
         found["logits"] = found["final_norm"] @ self.weight("lm_head.weight").T
         return found

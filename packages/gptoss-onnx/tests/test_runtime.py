@@ -14,7 +14,7 @@ LENGTHS = (1, 44, 7, 23)  # of a padded batch
 def test_every_probe_of_the_demo_is_the_official_codes(tmp_path, read_safetensors, expect_probes):
     checkpoint = demo_checkpoint()
     golden = read_safetensors(demo_golden_path("float32"))
-    folder = export_onnx(checkpoint, tmp_path / "onnx", probes=probe_specs(checkpoint.config, 1))
+    folder = export_onnx(checkpoint, tmp_path / "onnx", probes=probe_specs(checkpoint.config, 1, block_debug=True))
     expect_probes(OnnxModel.open(folder).trace(golden["tokens"]), golden, tolerance=TOLERANCE)
 
 
@@ -23,7 +23,7 @@ def test_every_probe_of_the_demo_is_the_official_codes(tmp_path, read_safetensor
 def test_every_hidden_state_is_the_reference_goldens(name, layout, reference, tmp_path, read_safetensors, relative_l2):
     checkpoint = open_checkpoint(reference / name / layout)
     golden = read_safetensors(reference / f"{name}.golden.safetensors")
-    folder = export_onnx(checkpoint, tmp_path / "onnx", probes=probe_specs(checkpoint.config, 1))
+    folder = export_onnx(checkpoint, tmp_path / "onnx", probes=probe_specs(checkpoint.config, 1, block_debug=True))
     found = OnnxModel.open(folder).trace(golden["tokens"])
     expected = {"embedding": golden["openai.f32.hidden"][0], "final_norm": golden["openai.f32.final_norm"]}
     expected["logits"] = golden["openai.f32.logits"]
@@ -55,7 +55,7 @@ def test_every_hidden_state_is_the_reference_goldens(name, layout, reference, tm
 )
 def test_every_probe_of_any_geometry_is_the_specifications(geometry, tmp_path, specification, expect_probes):
     checkpoint = random_checkpoint(tiny_config(**geometry), seed=3)
-    folder = export_onnx(checkpoint, tmp_path / "onnx", probes=probe_specs(checkpoint.config, 1))
+    folder = export_onnx(checkpoint, tmp_path / "onnx", probes=probe_specs(checkpoint.config, 1, block_debug=True))
     model = OnnxModel.open(folder, threads=1)
     for length in (1, 40):
         tokens = np.random.default_rng(length).integers(0, checkpoint.config.vocab_size, length)
@@ -108,7 +108,7 @@ def test_both_layouts_give_the_same_bits(tmp_path, tokens):
     for layout, shard_bytes in (("openai", None), ("hf", 50_000)):
         folder = write_tiny_checkpoint(tmp_path / layout, format=layout, seed=1, max_shard_bytes=shard_bytes)
         checkpoint = open_checkpoint(folder)
-        export_onnx(checkpoint, folder, probes=probe_specs(checkpoint.config, 1))
+        export_onnx(checkpoint, folder, probes=probe_specs(checkpoint.config, 1, block_debug=True))
         traces.append(OnnxModel.open(folder).trace(tokens))
     assert traces[0].keys() == traces[1].keys()
     assert all((traces[0][name] == traces[1][name]).all() for name in traces[0])

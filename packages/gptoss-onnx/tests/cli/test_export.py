@@ -1,5 +1,6 @@
 import pytest
 from gptoss_onnx import OnnxModel
+from gptoss_weights import probe_specs
 from gptoss_weights.cli_errors import ExitCode
 
 
@@ -32,6 +33,22 @@ def test_emitting_hidden_states_makes_them_outputs(run_command, checkpoint_folde
         for probe in ("attention_residual", "output")
     ]
     assert OnnxModel.open(tmp_path / "onnx").metadata.probes == ("embedding", *layers, "final_norm")
+
+
+def test_block_debug_makes_every_probe_inside_the_layers_an_output(
+    run_command, checkpoint_folder, tmp_path, checkpoint
+):
+    run_command("export", checkpoint_folder, tmp_path / "debug", "--emit", "block-debug")
+    layers = [name for name in probe_specs(checkpoint.config, 1, block_debug=True) if name.startswith("layers.")]
+    assert OnnxModel.open(tmp_path / "debug").metadata.probes == tuple(layers)
+    run_command("export", checkpoint_folder, tmp_path / "both", "--emit", "hidden-states,block-debug")
+    assert OnnxModel.open(tmp_path / "both").metadata.probes == ("embedding", *layers, "final_norm")
+
+
+def test_an_unknown_kind_of_output_is_a_usage_error(run_command, checkpoint_folder, tmp_path):
+    result = run_command("export", checkpoint_folder, tmp_path / "onnx", "--emit", "hidden-states,attention")
+    assert result.exit_code == ExitCode.USAGE
+    assert "'attention' is not one of hidden-states, block-debug" in result.stderr
 
 
 def test_the_config_may_stand_elsewhere(run_command, checkpoint_folder, tmp_path):

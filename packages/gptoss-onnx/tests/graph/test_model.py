@@ -4,6 +4,7 @@ from collections import Counter
 
 import onnx
 import pytest
+from gptoss_onnx import export_onnx
 from gptoss_onnx.graph import GraphBuilder, build_graph, graph_probes
 from gptoss_weights import probe_specs
 from gptoss_weights.testing import tiny_config
@@ -12,6 +13,12 @@ from gptoss_weights.testing import tiny_config
 @pytest.fixture(scope="module")
 def proto(exported):
     return onnx.load_model(exported / "model.onnx", load_external_data=False)
+
+
+@pytest.fixture(scope="module")
+def proto_without_probes(checkpoint, tmp_path_factory):
+    folder = export_onnx(checkpoint, tmp_path_factory.mktemp("plain") / "onnx")
+    return onnx.load_model(folder / "model.onnx", load_external_data=False)
 
 
 def body(loop: onnx.NodeProto) -> onnx.GraphProto:
@@ -38,8 +45,8 @@ def test_opset_21_of_the_standard_domain_is_all_it_needs(proto):
     assert proto.ir_version == 10
 
 
-def test_each_layer_has_one_loop_and_the_dense_products_it_should_have(proto, checkpoint):
-    layers = checkpoint.config.num_hidden_layers
+def test_each_layer_has_one_loop_and_the_dense_products_it_should_have(proto_without_probes, checkpoint):
+    proto, layers = proto_without_probes, checkpoint.config.num_hidden_layers
     outside = Counter(node.op_type for node in proto.graph.node)
     assert outside["Loop"] == layers
     assert outside["Gemm"] == 5 * layers + 1  # q, k, v, o, router; the unembedding
@@ -51,6 +58,15 @@ def test_each_layer_has_one_loop_and_the_dense_products_it_should_have(proto, ch
         inside = Counter(node.op_type for node in body(loop).node)
         assert inside["Gemm"] == inside["DequantizeLinear"] == 4  # two matrices, even and odd columns
         assert inside["NonZero"] == inside["ScatterND"] == 1
+
+
+def test_probes_inside_the_experts_are_carried_by_the_loop_that_computes_them(proto, proto_without_probes):
+    for loop, plain in zip(loops(proto), loops(proto_without_probes), strict=True):
+        assert len(plain.output) == 1
+        assert len(loop.output) == 4  # the sum; pre-activation, activated, expert outputs
+        inside = Counter(node.op_type for node in body(loop).node)
+        assert inside["Gemm"] == inside["DequantizeLinear"] == 4  # nothing is computed twice
+        assert inside["ScatterND"] == 4
 
 
 def test_names_are_unique_over_the_graph_and_its_bodies(proto):
@@ -102,9 +118,9 @@ def test_outputs_are_logits_cache_and_the_probes_in_order(proto, checkpoint):
     outputs = axes(proto.graph.output)
     cache = [f"present.{layer}.{part}" for layer in range(c.num_hidden_layers) for part in ("key", "value")]
     assert list(outputs) == ["logits", *cache, *graph_probes(c)]
-    for name, spec in probe_specs(c, 1).items():
+    for name, spec in probe_specs(c, 1, block_debug=True).items():
         if name != "tokens":
-            assert outputs[name] == ["batch", "sequence", spec.shape[-1]]
+            assert outputs[name] == ["batch", "sequence", *spec.shape[1:]]
 
 
 def test_experts_are_the_packed_bytes_themselves(proto, checkpoint):

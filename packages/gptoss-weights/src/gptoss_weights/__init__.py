@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gptoss_weights.mxfp4 import FP4_VALUES, MXFP4_BLOCK_SIZE, Mxfp4Tensor, decode_mxfp4
     from gptoss_weights.mxfp4_encoding import ScaleRule, encode_mxfp4
     from gptoss_weights.opening import open_checkpoint
-    from gptoss_weights.probes import LAYER_PROBES, ProbeSpec, layer_probe, probe_specs
+    from gptoss_weights.probes import BLOCK_DEBUG_PROBES, LAYER_PROBES, ProbeSpec, layer_probe, probe_specs
     from gptoss_weights.random_weights import random_checkpoint
     from gptoss_weights.saving import save_checkpoint
     from gptoss_weights.schema import TensorSpec, axis_sizes, count_active_parameters, count_parameters, tensor_specs
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gptoss_weights.yarn import inverse_frequencies, rope_concentration, yarn_ramp
 
 __all__ = [
+    "BLOCK_DEBUG_PROBES",
     "FORMAT_NAMES",
     "FP4_VALUES",
     "GPT_OSS_20B",
@@ -124,7 +125,7 @@ _CONTENTS = {
     "mxfp4": "FP4_VALUES MXFP4_BLOCK_SIZE Mxfp4Tensor decode_mxfp4",
     "mxfp4_encoding": "ScaleRule encode_mxfp4",
     "opening": "open_checkpoint",
-    "probes": "LAYER_PROBES ProbeSpec layer_probe probe_specs",
+    "probes": "BLOCK_DEBUG_PROBES LAYER_PROBES ProbeSpec layer_probe probe_specs",
     "random_weights": "random_checkpoint",
     "saving": "save_checkpoint",
     "schema": "TensorSpec axis_sizes count_active_parameters count_parameters tensor_specs",

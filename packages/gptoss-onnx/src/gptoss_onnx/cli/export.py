@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 __all__ = ["export_command"]
 
 _HIDDEN_STATES = ("embedding", "attention_residual", "output", "final_norm")
+_EMITS = ("hidden-states", "block-debug")
+
+
+def _emit_callback(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    """`hidden-states,block-debug` as a tuple of known words."""
+    words = tuple(word.strip() for word in value.split(",") if word.strip())
+    for word in words:
+        if word not in _EMITS:
+            raise click.BadParameter(f"{word!r} is not one of {', '.join(_EMITS)}")
+    return words
 
 
 @click.command("export")
@@ -27,11 +37,14 @@ _HIDDEN_STATES = ("embedding", "attention_residual", "output", "final_norm")
 )
 @click.option(
     "--emit",
-    type=click.Choice(["hidden-states"]),
-    help="Make the residual stream an output too: embedding, after each attention and layer, final norm.",
+    callback=_emit_callback,
+    default="",
+    metavar="hidden-states,block-debug",
+    help="Make intermediates outputs too, one kind or both: hidden-states is the residual stream (embedding, after "
+    "each attention and layer, final norm), block-debug every probe inside every layer.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def export_command(checkpoint: Path, output: Path, config: Path | None, emit: str | None, dry_run: bool) -> None:
+def export_command(checkpoint: Path, output: Path, config: Path | None, emit: tuple[str, ...], dry_run: bool) -> None:
     """Exports CHECKPOINT as ONNX into the folder OUTPUT.
 
     The weights stay in the checkpoint's own files, experts packed as MXFP4. With OUTPUT the
@@ -48,7 +61,7 @@ def export_command(checkpoint: Path, output: Path, config: Path | None, emit: st
     from gptoss_onnx.export import plan_export, write_export
 
     opened = open_checkpoint(checkpoint, config=config)
-    plan = plan_export(opened, output, probes=_hidden_states(opened.config) if emit else ())
+    plan = plan_export(opened, output, probes=_emitted_probes(opened.config, emit))
     if dry_run:
         click.echo(_summary(plan, verb="would write"))
         return
@@ -56,10 +69,15 @@ def export_command(checkpoint: Path, output: Path, config: Path | None, emit: st
     click.echo(_summary(plan, verb="wrote"))
 
 
-def _hidden_states(config: "GptOssConfig") -> list[str]:
+def _emitted_probes(config: "GptOssConfig", emit: tuple[str, ...]) -> list[str]:
     from gptoss_onnx.graph import graph_probes
 
-    return [name for name in graph_probes(config) if name.rpartition(".")[2] in _HIDDEN_STATES]
+    return [
+        name
+        for name in graph_probes(config)
+        if ("block-debug" in emit and name.startswith("layers."))
+        or ("hidden-states" in emit and name.rpartition(".")[2] in _HIDDEN_STATES)
+    ]
 
 
 def _summary(plan: "ExportPlan", *, verb: str) -> str:

@@ -12,6 +12,7 @@ from gptoss_weights import GptOssConfig
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
+from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.rope import Rotation, apply_rope
 from gptoss_onnx.graph.visibility import Visibility
 
@@ -36,6 +37,7 @@ def attention(
     past: LayerCache,
     visibility: Visibility,
     rotation: Rotation,
+    report: LayerReport,
 ) -> tuple[ir.Value, LayerCache]:
     """Self-attention of one layer over normalised rows x f32 [B·T, D]; returns f32 [B·T, D] and the new cache.
 
@@ -51,8 +53,12 @@ def attention(
 
     query = apply_rope(op, heads("q_proj", config.num_attention_heads), rotation)
     new_key = apply_rope(op, heads("k_proj", config.num_key_value_heads), rotation)
+    new_value = heads("v_proj", config.num_key_value_heads)
+    for probe, by_head in (("query", query), ("key", new_key), ("value", new_value)):
+        if report.wants(probe):
+            report(probe, op.Transpose(by_head, perm=[0, 2, 1, 3]))
     key = op.Concat(past.key, new_key, axis=2)
-    value = op.Concat(past.value, heads("v_proj", config.num_key_value_heads), axis=2)
+    value = op.Concat(past.value, new_value, axis=2)
     attended = _attend(
         op,
         config,

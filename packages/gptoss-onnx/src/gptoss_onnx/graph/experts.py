@@ -2,7 +2,8 @@
 
 Each turn gathers the rows of one expert's tokens, computes gate, up and down, and adds the
 weighted results to the sum that the loop carries. What no token has chosen is neither read nor
-decoded; of the others one at a time is in memory.
+decoded; of the others one at a time is in memory. What happens inside the experts can be reported:
+the loop then carries, for each such probe, one row a token and chosen expert.
 """
 
 import numpy as np
@@ -12,30 +13,42 @@ from gptoss_weights import SWIGLU_ALPHA, GptOssConfig
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.mxfp4 import packed_linear
 from gptoss_onnx.graph.parameters import PackedExperts, Parameters
+from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.routing import Routing
 
 __all__ = ["experts", "swiglu"]
 
 
 def experts(
-    op: GraphBuilder, config: GptOssConfig, parameters: Parameters, x: ir.Value, routing: Routing, *, layer: int
+    op: GraphBuilder,
+    config: GptOssConfig,
+    parameters: Parameters,
+    x: ir.Value,
+    routing: Routing,
+    *,
+    layer: int,
+    report: LayerReport,
 ) -> ir.Value:
     """The weighted sum of each row's experts. x f32 [rows, D] → f32 [rows, D].
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock`.
     """
     name = f"model.layers.{layer}.mlp.experts"
-    k = config.experts_per_token
+    D, F, k = config.hidden_size, config.intermediate_size, config.experts_per_token
+    inside = {"pre_activation": 2 * F, "activated": F, "expert_outputs": D}
+    widths = {probe: width for probe, width in inside.items() if report.wants(probe)}
     with op.scope("experts"):
         choices = op.reshape(routing.indices, -1, name="choices")
         weights = op.reshape(routing.weights, -1, 1, name="weights")
         active = op.many("Unique", 4, choices, sorted=1, name="active")[0]
         turns = op.Squeeze(op.Shape(active), op.ints(0), name="turns")
-        nothing = op.ConstantOfShape(op.Shape(x), value=ir.tensor(np.zeros(1, np.float32)), name="nothing")
+        nothing = _zeros(op, op.Shape(x), name="nothing")
+        no_rows = [_zeros(op, op.Concat(op.Shape(choices), op.ints(width), axis=0)) for width in widths.values()]
 
         turn = op.input("turn", ir.DataType.INT64)
         going_on = op.input("going_on", ir.DataType.BOOL)
-        partial_sum = op.input("partial_sum", ir.DataType.FLOAT, "rows", config.hidden_size)
+        partial_sum = op.input("partial_sum", ir.DataType.FLOAT, "rows", D)
+        partial = {probe: op.input(probe, ir.DataType.FLOAT, "choices", width) for probe, width in widths.items()}
         with op.body() as nodes:
             expert = op.Gather(active, turn, axis=0, name="expert")
             slots = op.Squeeze(op.NonZero(op.Equal(choices, expert)), op.ints(0), name="slots")
@@ -51,18 +64,32 @@ def experts(
                     chosen = op.Cast(op.Gather(weight, expert, axis=0), to=ir.DataType.FLOAT)
                     return op.Gemm(inputs, chosen, bias, transB=1)
 
-            gate_up = linear(
-                op.Gather(x, rows, axis=0), "gate_up_proj", 2 * config.intermediate_size, config.hidden_size
-            )
+            gate_up = linear(op.Gather(x, rows, axis=0), "gate_up_proj", 2 * F, D)
             activated = swiglu(op, gate_up, limit=config.swiglu_limit)
-            down = linear(activated, "down_proj", config.hidden_size, config.intermediate_size)
+            down = linear(activated, "down_proj", D, F)
             weighted = op.Mul(down, op.Gather(weights, slots, axis=0), name="weighted")
             added = op.ScatterND(partial_sum, op.Unsqueeze(rows, op.ints(1)), weighted, reduction="add", name="added")
+            computed = {"pre_activation": gate_up, "activated": activated, "expert_outputs": down}
+            written = [
+                op.ScatterND(rows_so_far, op.Unsqueeze(slots, op.ints(1)), computed[probe])
+                for probe, rows_so_far in partial.items()
+            ]
             still_going_on = op.Identity(going_on)
         body = ir.Graph(
-            [turn, going_on, partial_sum], [still_going_on, added], nodes=nodes, name=op.unique_name("body")
+            [turn, going_on, partial_sum, *partial.values()],
+            [still_going_on, added, *written],
+            nodes=nodes,
+            name=op.unique_name("body"),
         )
-    return op.Loop(turns, op.scalar(True, np.bool_), nothing, body=body, name="experts")
+    start = [turns, op.scalar(True, np.bool_), nothing, *no_rows]
+    combined, *inner = op.many("Loop", 1 + len(widths), *start, body=body, name="experts")
+    for probe, value in zip(widths, inner, strict=True):
+        report(probe, value)
+    return combined
+
+
+def _zeros(op: GraphBuilder, shape: ir.Value, *, name: str | None = None) -> ir.Value:
+    return op.ConstantOfShape(shape, value=ir.tensor(np.zeros(1, np.float32)), name=name)
 
 
 def swiglu(op: GraphBuilder, gate_up: ir.Value, *, limit: float) -> ir.Value:

@@ -10,6 +10,7 @@ from gptoss_onnx.graph.block import block
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
+from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
 from gptoss_onnx.graph.rope import rope_rotation
 from gptoss_onnx.graph.visibility import visible_keys
@@ -21,7 +22,8 @@ OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtim
 
 def graph_probes(config: GptOssConfig) -> tuple[str, ...]:
     """Every probe that a graph can have as an output beside `logits`, in the order of the forward pass."""
-    return tuple(name for name in probe_specs(config, tokens=1) if name not in ("tokens", "logits"))
+    specs = probe_specs(config, tokens=1, block_debug=True)
+    return tuple(name for name in specs if name not in ("tokens", "logits"))
 
 
 def build_graph(
@@ -39,15 +41,11 @@ def build_graph(
 
     Source: openai/gpt-oss torch/model.py, `Transformer`.
     """
-    specs = probe_specs(config, tokens=1)
+    specs = probe_specs(config, tokens=1, block_debug=True)
     unknown = sorted(set(probes) - set(specs))
     if unknown:
         raise ValueError(f"no probe is called {', '.join(unknown)}; there are {', '.join(specs)}")
-    reported: dict[str, ir.Value] = {}
-
-    def report(name: str, value: ir.Value) -> None:
-        if name in probes:
-            reported[name] = value
+    report = Report(probes)
 
     token_ids = op.input("input_ids", ir.DataType.INT64, "batch", "sequence")
     mask = op.input("attention_mask", ir.DataType.INT64, "batch", "total")
@@ -70,7 +68,7 @@ def build_graph(
             past=past[layer],
             visibility=visibility,
             rotation=rotation,
-            report=report,
+            report=report.layer(layer),
         )
         present.append(cache)
     with op.scope("model.norm"):
@@ -81,17 +79,17 @@ def build_graph(
     batch, length = op.size(token_ids, 0), op.size(token_ids, 1)
 
     def output(name: str, value: ir.Value) -> ir.Value:
-        width = specs[name].shape[-1]
-        shaped = op.reshape(value, batch, length, width, name=f"outputs.{name}")
+        sizes = specs[name].shape[1:]  # behind T
+        shaped = op.reshape(value, batch, length, *sizes, name=f"outputs.{name}")
         dtype = ir.DataType.INT64 if specs[name].is_integer else ir.DataType.FLOAT
-        return _as_output(shaped, name, dtype, "batch", "sequence", width)
+        return _as_output(shaped, name, dtype, "batch", "sequence", *sizes)
 
     outputs = [output("logits", logits)]
     for layer, cache in enumerate(present):
         shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
         outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
         outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
-    outputs += [output(name, reported[name]) for name in graph_probes(config) if name in reported]
+    outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
 
     inputs = [token_ids, mask, *(value for cache in past for value in (cache.key, cache.value))]
     return ir.Graph(
