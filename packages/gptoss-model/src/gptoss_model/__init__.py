@@ -4,7 +4,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptoss_model.generation import bucket_length, decode_step, generate, prefill
+    from gptoss_model.generation import (
+        Completion,
+        FinishReason,
+        NewToken,
+        bucket_length,
+        complete,
+        decode_step,
+        generate,
+        prefill,
+        stream,
+    )
     from gptoss_model.kv_cache import KVCache, init_cache
     from gptoss_model.loading import ExpertForm, abstract_model, load_model
     from gptoss_model.model import ForwardOutput, GptOss
@@ -15,38 +25,56 @@ if TYPE_CHECKING:
         ParameterView,
         canonical_names,
     )
+    from gptoss_model.sampling import Sampling
     from gptoss_model.sharding.mesh import make_mesh
     from gptoss_model.sharding.rules import MeshRules
 
 __all__ = [
+    "Completion",
     "ExpertForm",
+    "FinishReason",
     "ForwardOutput",
     "GptOss",
     "KVCache",
     "MeshRules",
+    "NewToken",
     "PackedParam",
     "ParameterSource",
     "ParameterSpec",
     "ParameterView",
+    "Sampling",
     "abstract_model",
     "bucket_length",
     "canonical_names",
+    "complete",
     "decode_step",
     "generate",
     "init_cache",
     "load_model",
     "make_mesh",
     "prefill",
+    "stream",
 ]
 
 # Imported when first asked for: the command line lives in this package too, and answers `--help`
 # and wrong arguments without waiting seconds for JAX.
 _MODULES = {
-    "generation": ("bucket_length", "decode_step", "generate", "prefill"),
+    "generation": (
+        "Completion",
+        "FinishReason",
+        "NewToken",
+        "bucket_length",
+        "complete",
+        "decode_step",
+        "generate",
+        "prefill",
+        "stream",
+    ),
     "kv_cache": ("KVCache", "init_cache"),
     "loading": ("ExpertForm", "abstract_model", "load_model"),
     "model": ("ForwardOutput", "GptOss"),
     "parameters": ("PackedParam", "ParameterSource", "ParameterSpec", "ParameterView", "canonical_names"),
+    "sampling": ("Sampling",),
     "sharding.mesh": ("make_mesh",),
     "sharding.rules": ("MeshRules",),
 }
