@@ -11,7 +11,7 @@ from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.registry import format_named
 from gptoss_weights.mxfp4_encoding import ScaleRule
-from gptoss_weights.saving import plan_output, save_checkpoint
+from gptoss_weights.saving import plan_save
 from gptoss_weights.views import QuantizationError, QuantizedCheckpoint, quantized, trimmed
 
 __all__ = ["Conversion", "convert_checkpoint", "plan_conversion"]
@@ -86,12 +86,10 @@ def convert_checkpoint(
         CheckpointError, NotEnoughSpaceError, MissingDependencyError: as `save_checkpoint`.
     """
     view = _view(checkpoint, format, layers=layers, experts=experts, scale=scale)
-    output = plan_output(view, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
-    save_checkpoint(
-        view, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes, durable=durable, progress=progress
-    )
+    plan = plan_save(view, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    plan.carry_out(durable=durable, progress=progress)
     errors = view.errors if isinstance(view, QuantizedCheckpoint) else {}
-    return Conversion(format, output.sizes, tuple(sorted(view.side_files)), errors)
+    return Conversion(format, plan.output.sizes, tuple(sorted(view.side_files)), errors)
 
 
 def plan_conversion(
@@ -112,8 +110,8 @@ def plan_conversion(
             known before anything is written.
     """
     view = _view(checkpoint, format, layers=layers, experts=experts, scale=scale)
-    output = plan_output(view, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
-    return Conversion(format, output.sizes, tuple(sorted(view.side_files)), {})
+    plan = plan_save(view, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    return Conversion(format, plan.output.sizes, tuple(sorted(view.side_files)), {})
 
 
 def _view(

@@ -12,12 +12,13 @@ cache: beyond the result it holds the table, and 1.5 MiB a thread.
 
 import dataclasses
 import functools
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
+
+from gptoss_weights.processors import available_cores
 
 __all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4"]
 
@@ -119,7 +120,7 @@ def decode_mxfp4(
     elif out.shape != packed.shape or out.dtype != dtype or not out.flags.c_contiguous:
         found = f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
         raise ValueError(f"out must be C-contiguous {dtype} {packed.shape}; it is {found}")
-    threads = _available_cores() if threads is None else threads
+    threads = available_cores() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be positive, not {threads}")
     flat_blocks = np.ascontiguousarray(blocks).reshape(-1, BYTES_PER_BLOCK)
@@ -134,10 +135,6 @@ def decode_mxfp4(
     with ThreadPoolExecutor(workers) as pool:  # numpy lets go of the interpreter's lock in every step
         list(pool.map(lambda part: _decode_blocks(flat_blocks[part], flat_scales[part], bits[part]), parts))
     return out
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decode_blocks(blocks: np.ndarray, scales: np.ndarray, bits: np.ndarray) -> None:

@@ -6,7 +6,7 @@ was interrupted, however hard, leaves that folder: the same call goes on from th
 same bytes. After an error nothing is left.
 """
 
-import os
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gptoss_weights.checkpoint import Checkpoint
+from gptoss_weights.durable_files import sync, sync_tree
 from gptoss_weights.errors import CheckpointError, GptOssWarning
 from gptoss_weights.fingerprints import identity_of_files
 from gptoss_weights.formats.base import Format
 from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.format import OrbaxFormat
 from gptoss_weights.formats.registry import format_named
-from gptoss_weights.manifest import find_artefact, write_manifest
+from gptoss_weights.manifest import RecordedChecksums, TensorHalf, find_artefact, make_manifest
+from gptoss_weights.opening import open_checkpoint
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, write_pieces
 from gptoss_weights.output.staging import Staging
@@ -31,9 +33,9 @@ from gptoss_weights.places import is_url
 from gptoss_weights.views import cast, dequantized
 from gptoss_weights.views.casting import float_dtype
 
-__all__ = ["plan_output", "save_checkpoint"]
+__all__ = ["SavePlan", "plan_save", "save_checkpoint"]
 
-_JOB_VERSION = "2"  # of the bytes that a job ends in: to be raised when a writer changes them
+_JOB_VERSION = "3"  # of the bytes that a job ends in: to be raised when a writer changes them
 
 
 def save_checkpoint(
@@ -69,53 +71,86 @@ def save_checkpoint(
         MissingDependencyError: an Orbax tree, without the extra `orbax`.
         ValueError: no such format, or a tensor is not as the format stores it.
     """
-    chosen = format_named(format)
-    if is_url(path):
-        _save_to_url(checkpoint, str(path), chosen, dtype)
-        return
-    target = OutputTarget(Path(path), is_file=bool(chosen.suffix))
-    output = plan_output(checkpoint, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
-    job = _job(checkpoint, format, dtype, max_shard_bytes)
-    with target.held():
-        staging = Staging(target.staging_folder)
-        written = staging.files / target.path.name if target.is_file else staging.files
-        own = frozenset([*output.sizes, find_artefact(written).manifest.name] if target.is_file else output.sizes)
-        if not staging.is_finished(job):
-            target.refuse_occupied(*own)
-            target.check_space(output.nbytes + sum(file.stat().st_size for file in checkpoint.side_files.values()))
-            _write(output, checkpoint.side_files, staging, job, progress, manifest_of=written)
-            if durable:
-                _sync(staging.files)
-            staging.finish()
-        target.move_into_place(staging.files, own=own)
-        if durable:
-            _sync_folder(target.path.parent)
-        staging.discard()
+    plan = plan_save(checkpoint, path, format=format, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    plan.carry_out(durable=durable, progress=progress)
 
 
-def plan_output(
+def plan_save(
     checkpoint: Checkpoint,
     path: Path | str,
     *,
     format: FormatName = "openai",  # noqa: A002 - as the attribute of Checkpoint
     dtype: DTypeLike | None = None,
     max_shard_bytes: int | None = None,
-) -> Output:
-    """What `save_checkpoint` would write: its files and their sizes, without writing them.
+) -> "SavePlan":
+    """Plans what `save_checkpoint` then does, without writing anything.
 
     Raises:
         CheckpointError, MissingDependencyError, ValueError: as `save_checkpoint`, as far as it is
             known before anything is written.
     """
     chosen = format_named(format)
+    if is_url(path) and not isinstance(chosen, OrbaxFormat):
+        raise CheckpointError(
+            "only Orbax trees can be written to a URL", where=path, found=chosen.name, fix="Write to a folder first."
+        )
     if chosen.suffix and Path(path).suffix != chosen.suffix:
         raise ValueError(f"{path}: the target of {format} is a file that ends with {chosen.suffix}")
     array_dtype = float_dtype("bfloat16" if dtype is None else dtype)
     chosen.check(checkpoint.config, array_dtype)
     prepared = _prepared(checkpoint, chosen, array_dtype, is_cast=dtype is not None)
-    return chosen.output(
+    output = chosen.output(
         prepared, target_name=Path(path).absolute().name, dtype=array_dtype, max_shard_bytes=max_shard_bytes
     )
+    job = _job(checkpoint, format, dtype, max_shard_bytes)
+    return SavePlan(path=path, format=chosen, checkpoint=prepared, output=output, job=job)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavePlan:
+    """What is going to be written.
+
+    Attributes:
+        path: Where to.
+        format: How.
+        checkpoint: What, with its experts as the format holds them and its arrays of one dtype.
+        output: Its files and their sizes, and the pieces that make them.
+        job: What decides the bytes of the output; None where that cannot be known.
+    """
+
+    path: Path | str
+    format: Format
+    checkpoint: Checkpoint
+    output: Output
+    job: Mapping[str, str] | None
+
+    def carry_out(self, *, durable: bool = True, progress: Callable[[int], object] = lambda _: None) -> None:
+        """Does it; the arguments, and what is raised, are those of `save_checkpoint`."""
+        if is_url(self.path):
+            _save_to_url(self.checkpoint, str(self.path), self.format)
+            return
+        target = OutputTarget(Path(self.path), is_file=bool(self.format.suffix))
+        side_files = self.checkpoint.side_files
+        with target.held():
+            staging = Staging(target.staging_folder)
+            written = staging.files / target.path.name if target.is_file else staging.files
+            manifest = find_artefact(written).manifest.name if target.is_file else None
+            own = frozenset([*self.output.sizes, *([manifest] if manifest else [])])
+            if target.was_completed(self.job, own=own):  # and then killed, before all traces were removed
+                staging.discard()
+                return
+            if not staging.is_finished(self.job):
+                target.refuse_occupied(*own)
+                target.check_space(self.output.nbytes + sum(path.stat().st_size for path in side_files.values()))
+                _write(self.output, side_files, staging, self.job, progress, manifest_of=written)
+                if durable:
+                    sync_tree(staging.files)
+                staging.finish()
+            target.move_into_place(staging.files, own=own)
+            if durable:
+                sync(target.path.parent)
+            target.note_completed(self.job, own=own)
+            staging.discard()
 
 
 def _prepared(checkpoint: Checkpoint, chosen: Format, dtype: np.dtype, *, is_cast: bool) -> Checkpoint:
@@ -145,20 +180,34 @@ def _write(
     *,
     manifest_of: Path,
 ) -> None:
-    done = staging.begin(job)
+    checksums = staging.begin(job)
+    pieces = list(output.pieces())
+
+    def record(key: str, checksum: str | None) -> None:
+        staging.record(key, checksum)
+        checksums[key] = checksum
+
     try:
         for name, source in side_files.items():
             shutil.copyfile(source, staging.files / name)
-        with OutputFiles(staging.files) as files:
-            for nbytes in write_pieces(output.pieces(), files, done=done, record=staging.record):
+        with OutputFiles(staging.files, known_checksum=RecordedChecksums()) as files:
+            for nbytes in write_pieces(pieces, files, done=frozenset(checksums), record=record):
                 progress(nbytes)
-        with warnings.catch_warnings():  # of unknown keys, which whoever opened the source has seen
-            warnings.simplefilter("ignore", GptOssWarning)
-            draft = write_manifest(manifest_of, manifest=staging.folder / "manifest.json")
-        draft.replace(find_artefact(manifest_of).manifest)  # so that an interruption leaves no draft in the output
+        copied = {piece.copies: checksum for piece in pieces if piece.copies and (checksum := checksums[piece.key])}
+        _write_manifest(manifest_of, staging.folder / "manifest.json", copied)
     except Exception:  # not an interruption: the same call would fail again, and a full disk wants its room back
         staging.discard()
         raise
+
+
+def _write_manifest(path: Path, draft: Path, copied: Mapping[TensorHalf, str]) -> None:
+    """Writes the manifest of what stands at a path; the draft keeps interruptions from leaving half of it there."""
+    artefact = find_artefact(path)
+    with warnings.catch_warnings():  # of unknown keys, which whoever opened the source has seen
+        warnings.simplefilter("ignore", GptOssWarning)
+        written = open_checkpoint(path)
+    draft.write_text(make_manifest(written, artefact, known=copied).to_text(), encoding="utf-8")
+    draft.replace(artefact.manifest)
 
 
 def _job(
@@ -177,34 +226,8 @@ def _job(
     }
 
 
-def _save_to_url(checkpoint: Checkpoint, url: str, chosen: Format, dtype: DTypeLike | None) -> None:
+def _save_to_url(checkpoint: Checkpoint, url: str, chosen: Format) -> None:
     from gptoss_weights.formats.orbax.writer import save_orbax_to_url
 
-    if not isinstance(chosen, OrbaxFormat):
-        raise CheckpointError(
-            "only Orbax trees can be written to a URL", where=url, found=chosen.name, fix="Write to a folder first."
-        )
-    array_dtype = float_dtype("bfloat16" if dtype is None else dtype)
-    chosen.check(checkpoint.config, array_dtype)
-    prepared = _prepared(checkpoint, chosen, array_dtype, is_cast=dtype is not None)
-    save_orbax_to_url(prepared, url, is_scanned=chosen.is_scanned)
-
-
-def _sync(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            _sync_file(Path(root, name))
-        _sync_folder(Path(root))
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    assert isinstance(chosen, OrbaxFormat)
+    save_orbax_to_url(checkpoint, url, is_scanned=chosen.is_scanned)

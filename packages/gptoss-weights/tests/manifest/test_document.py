@@ -18,7 +18,10 @@ def manifest(**changes: Any) -> Manifest:
         "writer": {"gptoss-weights": "0.1.0"},
         "format": "hf",
         "config": {"num_hidden_layers": 2, "swiglu_limit": 7.0},
-        "files": {"b.safetensors": FileEntry(nbytes=3, sha256=HEX), "a/0": FileEntry(nbytes=0, sha256=HEX[::-1])},
+        "files": {
+            "b.safetensors": FileEntry(nbytes=30, parts={0: HEX, 8: HEX[::-1], 29: HEX}),
+            "a/0": FileEntry(nbytes=0, parts={0: HEX[::-1]}),
+        },
         "tensors": {
             "model.norm.weight": TensorEntry(dtype="bfloat16", shape=(96,), sha256={"values": HEX}, files=("a/",)),
             "experts": TensorEntry(
@@ -120,6 +123,11 @@ def test_path_out_of_the_folder_is_refused(written: Path, path: str) -> None:
     [
         lambda document: document["files"]["a/0"].update(sha256="abc"),
         lambda document: document["files"]["a/0"].pop("bytes"),
+        lambda document: document["files"]["a/0"].update(sha256={}),
+        lambda document: document["files"]["b.safetensors"].update(sha256={"1": HEX}),
+        lambda document: document["files"]["b.safetensors"].update(sha256={"0": HEX, "31": HEX}),
+        lambda document: document["files"]["b.safetensors"].update(sha256={"0": HEX, "9": HEX, "8": HEX}),
+        lambda document: document["files"]["b.safetensors"].update(sha256={"0": HEX, "-1": HEX}),
         lambda document: document.update(tensors=[]),
         lambda document: document["tensors"]["experts"].update(shape=["x"]),
     ],
@@ -130,6 +138,27 @@ def test_malformed_manifest_is_refused(written: Path, change: Callable[[dict[str
 
 def test_missing_manifest_is_said(tmp_path: Path) -> None:
     assert error_of(tmp_path / "manifest.json") == f"{tmp_path / 'manifest.json'}: the manifest is not there"
+
+
+def test_file_of_one_part_has_the_checksum_of_the_whole(written: Path) -> None:
+    files = json.loads(written.read_text())["files"]
+    assert files["a/0"] == {"bytes": 0, "sha256": HEX[::-1]}
+    assert files["b.safetensors"] == {"bytes": 30, "sha256": {"0": HEX, "8": HEX[::-1], "29": HEX}}
+
+
+def test_parts_are_ranges_of_the_file_where_it_is(tmp_path: Path) -> None:
+    entry = manifest().files["b.safetensors"]
+    assert entry.ranges(tmp_path) == [(tmp_path, 0, 8), (tmp_path, 8, 29), (tmp_path, 29, 30)]
+
+
+@pytest.mark.parametrize(("start", "stop", "expected"), [(0, 8, HEX), (8, 29, HEX[::-1]), (29, 30, HEX)])
+def test_checksum_of_a_part(start: int, stop: int, expected: str) -> None:
+    assert manifest().files["b.safetensors"].checksum_of(start, stop) == expected
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 29), (8, 28), (9, 29), (30, 30), (40, 50)])
+def test_what_is_no_part_has_no_checksum(start: int, stop: int) -> None:
+    assert manifest().files["b.safetensors"].checksum_of(start, stop) is None
 
 
 def test_tensor_stands_in_its_file_or_folder() -> None:

@@ -1,6 +1,7 @@
 """Manifests say what stands on disk: the same bytes every time, the same checksums in every layout."""
 
 import hashlib
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,12 @@ def test_checksums_are_those_of_whole_files_and_tensors(artefact: MakeArtefact, 
     found = read_manifest(place.manifest)
     for file, entry in found.files.items():
         content = place.path(file).read_bytes()
-        assert (entry.nbytes, entry.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert entry.nbytes == len(content)
+        ends = [*entry.parts, entry.nbytes]
+        assert entry.parts == {
+            start: hashlib.sha256(content[start:stop]).hexdigest() for start, stop in itertools.pairwise(ends)
+        }
+        assert (len(entry.parts) > 1) == file.endswith(".safetensors")
     checkpoint = open_checkpoint(path)
     assert list(found.tensors) == list(checkpoint)
     for name, tensor in found.tensors.items():
@@ -69,7 +75,7 @@ def test_small_pieces_give_the_same_manifest(artefact: MakeArtefact, monkeypatch
         path = artefact(kind)
         text = find_artefact(path).manifest.read_text()
         with monkeypatch.context() as patch:
-            patch.setattr("gptoss_weights.manifest.hashing._FILE_PIECE_BYTES", 1009)
+            patch.setattr("gptoss_weights.file_hashing._BUFFER_BYTES", 1009)
             patch.setitem(Checkpoint.row_slices.__kwdefaults__, "max_bytes", 1000)
             patch.setitem(Checkpoint.pieces.__kwdefaults__, "max_bytes", 1000)
             assert write_manifest(path).read_text() == text

@@ -11,21 +11,21 @@ JOB = {"format": "hf", "checkpoint": "a"}
 @pytest.fixture
 def begun(tmp_path: Path) -> Staging:
     staging = Staging(tmp_path / "staging")
-    assert staging.begin(JOB) == frozenset()
+    assert staging.begin(JOB) == {}
     (staging.files / "weights").write_bytes(b"12")
     staging.record("one")
-    staging.record("two words")
+    staging.record("two words", "c0ffee")
     return staging
 
 
 def test_same_job_goes_on(begun: Staging) -> None:
-    assert Staging(begun.folder).begin(JOB) == {"one", "two words"}
+    assert Staging(begun.folder).begin(JOB) == {"one": None, "two words": "c0ffee"}
     assert (begun.files / "weights").read_bytes() == b"12"
 
 
 @pytest.mark.parametrize("job", [{**JOB, "checkpoint": "b"}, None])
 def test_other_or_unknown_job_starts_anew(begun: Staging, job: dict[str, str] | None) -> None:
-    assert begun.begin(job) == frozenset()
+    assert begun.begin(job) == {}
     assert list(begun.files.iterdir()) == []
 
 
@@ -33,18 +33,18 @@ def test_unknown_job_is_not_taken_up_by_itself(tmp_path: Path) -> None:
     staging = Staging(tmp_path / "staging")
     staging.begin(None)
     staging.record("one")
-    assert staging.begin(None) == frozenset()
+    assert staging.begin(None) == {}
 
 
 def test_line_that_was_cut_short_does_not_count(begun: Staging) -> None:
     with (begun.folder / "done").open("a") as file:
         file.write("thr")
-    assert begun.begin(JOB) == {"one", "two words"}
+    assert begun.begin(JOB) == {"one": None, "two words": "c0ffee"}
 
 
 def test_folder_without_a_job_starts_anew(begun: Staging) -> None:
     (begun.folder / "job.json").unlink()
-    assert begun.begin(JOB) == frozenset()
+    assert begun.begin(JOB) == {}
     assert list(begun.files.iterdir()) == []
 
 
@@ -70,4 +70,4 @@ def test_interrupted_discarding_claims_nothing_as_written(begun: Staging, monkey
         patch.setattr("shutil.rmtree", interrupt)
         with pytest.raises(KeyboardInterrupt):
             begun.discard()
-    assert begun.begin(JOB) == frozenset()
+    assert begun.begin(JOB) == {}

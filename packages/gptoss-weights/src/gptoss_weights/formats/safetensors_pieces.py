@@ -79,7 +79,7 @@ def _part_pieces(checkpoint: Checkpoint, places: Mapping[tuple[str, Half], _Plac
     if stored is not None:
         _check(place, part.shape, stored)
         copy = functools.partial(_copy, place, stored)
-        yield Piece(f"{name} {half}", stored.nbytes, copy)
+        yield Piece(f"{name} {half}", stored.nbytes, copy, copies=(name, "values" if half == "array" else half))
         return
     if half == "scales":
         return  # written with the blocks
@@ -100,8 +100,8 @@ def _stored_half(checkpoint: Checkpoint, name: str, half: Half) -> StoredArray |
     return stored if half == "array" else None
 
 
-def _copy(place: _Place, stored: StoredArray, files: OutputFiles) -> None:
-    files.copy(place.file, place.offset, stored)
+def _copy(place: _Place, stored: StoredArray, files: OutputFiles) -> str:
+    return files.copy(place.file, place.offset, stored)
 
 
 def _write_rows(checkpoint: Checkpoint, halves: list[_Place], rows: slice, files: OutputFiles) -> None:

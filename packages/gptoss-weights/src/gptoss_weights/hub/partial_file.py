@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
+from gptoss_weights.durable_files import sync
 from gptoss_weights.hub.content_hash import ContentHash
 
 __all__ = ["PartialFile", "drop_superseded", "has_content", "partial_path"]
@@ -101,11 +102,7 @@ class PartialFile:
         os.fsync(self._file.fileno())
         target.parent.mkdir(parents=True, exist_ok=True)
         self.path.replace(target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(target.parent)
 
     def drop(self) -> None:
         """Removes the file."""

@@ -2,11 +2,11 @@
 
     write_manifest("gpt-oss-20b-hf")  # manifest.json; of bundle.msgpack it is bundle.manifest.json
 
-A manifest has the size and SHA-256 of every file, and the SHA-256 of every canonical tensor: the
+A manifest has the size and SHA-256 of every file, part by part, and of every canonical tensor: the
 first find damage anywhere, the second say which tensor it hit, and are the same in every layout that
 stores the same values. `document` is the file itself, `artefact` says which files belong, `hashing`
-reads them once, `writing` puts it together, `checking` holds an artefact against it, and `report` is
-all that `verify` finds.
+reads them once, `writing` puts it together, `recorded` looks up what the manifest of a source says,
+`checking` holds an artefact against it, and `report` is all that `verify` finds.
 """
 
 from gptoss_weights.manifest.artefact import find_artefact
@@ -19,6 +19,8 @@ from gptoss_weights.manifest.checking import (
     unlisted_files,
 )
 from gptoss_weights.manifest.document import FileEntry, Manifest, TensorEntry, read_manifest
+from gptoss_weights.manifest.hashing import TensorHalf
+from gptoss_weights.manifest.recorded import RecordedChecksums
 from gptoss_weights.manifest.report import VerificationReport, verify_artefact
 from gptoss_weights.manifest.writing import make_manifest, write_manifest
 
@@ -26,8 +28,10 @@ __all__ = [
     "FileDamage",
     "FileEntry",
     "Manifest",
+    "RecordedChecksums",
     "TensorDamage",
     "TensorEntry",
+    "TensorHalf",
     "VerificationReport",
     "damaged_files",
     "damaged_tensors",

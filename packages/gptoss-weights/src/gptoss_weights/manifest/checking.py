@@ -1,14 +1,16 @@
 """Holds an artefact against a manifest: files first, then the tensors in those that have changed."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.file_hashing import hash_ranges
 from gptoss_weights.manifest.artefact import Artefact
 from gptoss_weights.manifest.document import Manifest, TensorEntry
-from gptoss_weights.manifest.hashing import hash_file, hash_tensor
+from gptoss_weights.manifest.hashing import hash_tensor
 from gptoss_weights.manifest.writing import tensor_dtype
 
 __all__ = [
@@ -52,20 +54,27 @@ def damaged_files(
     Args:
         manifest: What the artefact was.
         artefact: Where it is now.
-        on_bytes: Called with the number of bytes that the manifest has for each piece read.
+        on_bytes: Called with the number of bytes of each piece read, from other threads, but never from two at a time.
     """
-    for file, entry in manifest.files.items():
-        path = artefact.path(file)
-        problem = None
-        if not path.is_file():
-            problem = "the file is missing"
-        elif (nbytes := path.stat().st_size) != entry.nbytes:
-            word = "truncated" if nbytes < entry.nbytes else "longer"
-            problem = f"the file is {word}, {nbytes} bytes instead of {entry.nbytes}"
-        elif hash_file(path, on_bytes=on_bytes).sha256 != entry.sha256:
-            problem = "the file has changed since the manifest was written"
-        if problem is not None:
-            yield FileDamage(file=file, path=path, problem=problem)
+    problems = {file: _missing_or_resized(artefact.path(file), entry.nbytes) for file, entry in manifest.files.items()}
+    whole = {file: entry for file, entry in manifest.files.items() if problems[file] is None}
+    ranges = [one for file, entry in whole.items() for one in entry.ranges(artefact.path(file))]
+    with contextlib.closing(hash_ranges(ranges, on_bytes=on_bytes)) as sums:
+        for file, entry in manifest.files.items():
+            problem = problems[file]
+            if file in whole and [next(sums) for _ in entry.parts] != list(entry.parts.values()):
+                problem = "the file has changed since the manifest was written"
+            if problem is not None:
+                yield FileDamage(file=file, path=artefact.path(file), problem=problem)
+
+
+def _missing_or_resized(path: Path, nbytes: int) -> str | None:
+    if not path.is_file():
+        return "the file is missing"
+    found = path.stat().st_size
+    if found == nbytes:
+        return None
+    return f"the file is {'truncated' if found < nbytes else 'longer'}, {found} bytes instead of {nbytes}"
 
 
 def damaged_tensors(

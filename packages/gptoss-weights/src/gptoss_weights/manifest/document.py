@@ -4,17 +4,19 @@ No times, no absolute paths: converting again gives the same manifest. `manifest
 everything else in it, so that a damaged manifest is not taken for a damaged checkpoint.
 """
 
+import bisect
 import dataclasses
 import hashlib
+import itertools
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
+from gptoss_weights.durable_files import write_durably
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.file_hashing import FileRange
 from gptoss_weights.json_files import load_json_object
 
 __all__ = ["FileEntry", "Manifest", "TensorEntry", "read_manifest"]
@@ -26,10 +28,45 @@ _HEX = re.compile(r"[0-9a-f]{64}")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """Size in bytes and SHA-256 of a file."""
+    """What a file was.
+
+    Attributes:
+        nbytes: Its size.
+        parts: Offset → SHA-256 of the bytes from there to the next offset, or to the end; from 0 on.
+    """
 
     nbytes: int
-    sha256: str
+    parts: Mapping[int, str]
+
+    def ranges(self, path: Path) -> list[FileRange]:
+        """The parts, of the file where it is now."""
+        starts = [*self.parts, self.nbytes]
+        return [FileRange(path, start, stop) for start, stop in itertools.pairwise(starts)]
+
+    def checksum_of(self, start: int, stop: int) -> str | None:
+        """SHA-256 of the bytes start … stop − 1, or None if they are not a part."""
+        ends = [*self.parts, self.nbytes]
+        position = bisect.bisect_left(ends, start)
+        return self.parts[start] if ends[position : position + 2] == [start, stop] else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a JSON document: one checksum if the file is one part, which then is `sha256sum`'s."""
+        parts = self.parts[0] if len(self.parts) == 1 else {str(start): sha256 for start, sha256 in self.parts.items()}
+        return {"bytes": self.nbytes, "sha256": parts}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """What `to_json` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: it is none of that.
+        """
+        nbytes, parts = int(document["bytes"]), document["sha256"]
+        parts = {"0": parts} if isinstance(parts, str) else parts
+        starts = [int(start) for start in parts]
+        if starts[:1] != [0] or starts != sorted(set(starts)) or starts[-1] > nbytes:
+            raise ValueError(f"parts that begin at {starts} do not make a file of {nbytes} bytes")
+        return cls(nbytes=nbytes, parts=dict(zip(starts, map(_hex, parts.values()), strict=True)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,16 +116,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Writes the file, synced to disk; it appears whole, in place of an earlier one."""
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        try:
-            with draft.open("xb") as file:
-                file.write(self.to_text().encode())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+        write_durably(path, self.to_text().encode())
 
     def _body(self) -> dict[str, Any]:
         return {
@@ -96,9 +124,7 @@ class Manifest:
             "writer": dict(self.writer),
             "format": self.format,
             "config": dict(self.config),
-            "files": {
-                path: {"bytes": entry.nbytes, "sha256": entry.sha256} for path, entry in sorted(self.files.items())
-            },
+            "files": {path: entry.to_json() for path, entry in sorted(self.files.items())},
             "tensors": {
                 name: {
                     "dtype": entry.dtype,
@@ -141,10 +167,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _parse(document: Mapping[str, Any]) -> Manifest:
-    files = {
-        _safe(path): FileEntry(nbytes=int(entry["bytes"]), sha256=_hex(entry["sha256"]))
-        for path, entry in document["files"].items()
-    }
+    files = {_safe(path): FileEntry.from_json(entry) for path, entry in document["files"].items()}
     tensors = {
         name: TensorEntry(
             dtype=str(entry["dtype"]),

@@ -1,145 +1,133 @@
-"""SHA-256 of files and of canonical tensors, on two threads, with some megabytes of memory.
+"""SHA-256 of files and of canonical tensors, each byte hashed once wherever that can be.
 
-Where tensors stand in their files as they are, one pass over a file gives both: each piece goes into
-the file's hash on one thread and into the tensors' on another. Where they are computed (kernels that
-stand transposed, chunked leaves, arrays of Orbax), files are hashed on one thread while the other
-reads the tensors row by row. `hashlib` works outside the interpreter's lock.
+A file is hashed in parts. Where a tensor stands in it as it is, that is a part, so that one checksum
+serves both; what stands between them (a header, kernels that stand transposed) makes further parts.
+Tensors that stand nowhere as they are (those kernels, chunked leaves, arrays of Orbax) are read row
+by row, while the files are hashed on other threads.
 """
 
-import bisect
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
+from gptoss_weights.file_hashing import FileRange, hash_ranges
 from gptoss_weights.manifest.document import FileEntry
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["hash_artefact", "hash_file", "hash_tensor"]
+__all__ = ["Checksums", "TensorHalf", "hash_artefact", "hash_tensor"]
 
-type Checksums = dict[str, str]  # "values", or "blocks" and "scales" → SHA-256
+type Checksums = dict[str, str]
+"""From "values", or "blocks" and "scales", to SHA-256."""
 
-_FILE_PIECE_BYTES = 4 << 20
+type TensorHalf = tuple[str, str]
+"""A canonical name, and what of the tensor is meant: "values", "blocks" or "scales"."""
 
 
 def hash_artefact(
-    checkpoint: Checkpoint, files: Mapping[str, Path], *, on_bytes: Callable[[int], None] | None = None
+    checkpoint: Checkpoint,
+    files: Mapping[str, Path],
+    *,
+    known: Mapping[TensorHalf, str] | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> tuple[dict[str, FileEntry], dict[str, Checksums]]:
     """Hashes files and all tensors.
 
     Args:
         checkpoint: What was opened from these files.
         files: Name → path.
+        known: SHA-256 of what was copied into these files, which is not read again.
         on_bytes: Called with the number of bytes of files that have been hashed since the last call,
-            maybe from another thread.
+            from other threads, but never from two at a time.
 
     Returns:
         Name of a file → its entry, and canonical name → checksums.
     """
-    found, computed = _stored_parts(checkpoint)
-    if computed:
-        return _hash_apart(checkpoint, files, on_bytes)
-    entries = {}
-    with ThreadPoolExecutor(1) as pool:
-        for name, path in files.items():
-            parts = sorted(found.get(path.absolute(), []), key=lambda part: part.start)
-            entries[name] = hash_file(path, parts=parts, pool=pool, on_bytes=on_bytes)
-    checksums: dict[str, Checksums] = {name: {} for name in checkpoint}
-    hashed = {path.absolute() for path in files.values()}
-    for path, parts in found.items():
-        assert path in hashed, f"{path} holds tensors, but is not among the files"
-        for part in parts:
-            checksums[part.tensor][part.half] = part.sha256.hexdigest()
-    return entries, checksums
-
-
-def _hash_apart(
-    checkpoint: Checkpoint, files: Mapping[str, Path], on_bytes: Callable[[int], None] | None
-) -> tuple[dict[str, FileEntry], dict[str, Checksums]]:
-    """Files on one thread, tensors on another."""
+    known = known or {}
+    stored = {name: _stored_halves(checkpoint, name) for name in checkpoint}
+    parts = _parts(files, [array for halves in stored.values() for array in halves])
+    every_part = [part for listed in parts.values() for part in listed]
+    sums = {part: known[part.half] for part in every_part if part.half is not None and part.half in known}
+    unknown = [part for part in every_part if part not in sums]
     is_abandoned = threading.Event()
-
-    def count(nbytes: int) -> None:
-        if is_abandoned.is_set():
-            raise CancelledError
-        if on_bytes is not None:
-            on_bytes(nbytes)
-
     with ThreadPoolExecutor(1) as pool:
-        entries = pool.submit(lambda: {name: hash_file(path, on_bytes=count) for name, path in files.items()})
+        computing = pool.submit(_hash_computed, checkpoint, is_abandoned)
         try:
-            checksums = {name: hash_tensor(checkpoint, name) for name in checkpoint}
-            return entries.result(), checksums
-        finally:
+            sums |= zip(unknown, hash_ranges([part.bytes for part in unknown], on_bytes=on_bytes), strict=True)
+        except BaseException:
             is_abandoned.set()
+            raise
+        checksums = computing.result()
+    for part, sha256 in sums.items():
+        if part.half is not None:
+            name, half = part.half
+            checksums.setdefault(name, {})[half] = sha256
+    entries = {
+        file: FileEntry(nbytes=listed[-1].bytes.stop, parts={part.bytes.start: sums[part] for part in listed})
+        for file, listed in parts.items()
+    }
+    return entries, {name: dict(sorted(checksums[name].items())) for name in checkpoint}
 
 
-class _Part:
-    """A tensor, or half of one, as a range of bytes of a file, and its hash so far."""
+class _Stored(NamedTuple):
+    """A tensor, or half of one, that stands in a file as it is."""
 
-    def __init__(self, tensor: str, half: str, stored: StoredArray) -> None:
-        self.tensor, self.half = tensor, half
-        self.start, self.stop = stored.offset, stored.offset + stored.nbytes
-        self.sha256 = hashlib.sha256()
+    half: TensorHalf
+    array: StoredArray
 
 
-def _stored_parts(checkpoint: Checkpoint) -> tuple[dict[Path, list[_Part]], list[str]]:
-    """File → what stands in it as it is, and the names of the tensors that stand nowhere so."""
-    parts: dict[Path, list[_Part]] = {}
-    computed = []
+class _Part(NamedTuple):
+    """A range of a file, and what it holds, if that is a tensor or half of one."""
+
+    bytes: FileRange
+    half: TensorHalf | None = None
+
+
+def _stored_halves(checkpoint: Checkpoint, name: str) -> list[_Stored]:
+    """What of a tensor stands in a file as it is; nothing if the tensor is computed."""
+    match checkpoint.stored(name):
+        case StoredMxfp4() as stored:
+            return [_Stored((name, "blocks"), stored.blocks), _Stored((name, "scales"), stored.scales)]
+        case StoredArray() as stored:
+            return [_Stored((name, "values"), stored)]
+        case None:
+            return []
+
+
+def _parts(files: Mapping[str, Path], stored: Iterable[_Stored]) -> dict[str, list[_Part]]:
+    """Each file in parts: what stands there as it is, and what stands around that."""
+    in_file: dict[Path, list[_Stored]] = {}
+    for one in stored:
+        in_file.setdefault(one.array.path.absolute(), []).append(one)
+    return {name: list(_parts_of(path, in_file.get(path.absolute(), []))) for name, path in files.items()}
+
+
+def _parts_of(path: Path, stored: list[_Stored]) -> Iterator[_Part]:
+    position, size = 0, path.stat().st_size
+    for half, array in sorted(stored, key=lambda one: one.array.offset):
+        if array.offset > position:
+            yield _Part(FileRange(path, position, array.offset))
+        position = array.offset + array.nbytes
+        yield _Part(FileRange(path, array.offset, position), half)
+    if position < size or size == 0:
+        yield _Part(FileRange(path, position, size))
+
+
+def _hash_computed(checkpoint: Checkpoint, is_abandoned: threading.Event) -> dict[str, Checksums]:
+    """Checksums of the tensors that stand nowhere as they are."""
+    checksums = {}
     for name in checkpoint:
-        stored = checkpoint.stored(name)
-        if isinstance(stored, StoredMxfp4):
-            parts.setdefault(stored.blocks.path.absolute(), []).append(_Part(name, "blocks", stored.blocks))
-            parts.setdefault(stored.scales.path.absolute(), []).append(_Part(name, "scales", stored.scales))
-        elif isinstance(stored, StoredArray):
-            parts.setdefault(stored.path.absolute(), []).append(_Part(name, "values", stored))
-        else:
-            computed.append(name)
-    return parts, computed
-
-
-def hash_file(
-    path: Path,
-    *,
-    parts: list[_Part] | None = None,
-    pool: ThreadPoolExecutor | None = None,
-    on_bytes: Callable[[int], None] | None = None,
-) -> FileEntry:
-    """Hashes a file, and on the way the parts of it, which come in the order in which they stand."""
-    sha256: _Hash = hashlib.sha256()
-    buffer = memoryview(bytearray(_FILE_PIECE_BYTES))
-    position = 0
-    with path.open("rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            piece = buffer[:count]
-            if parts and pool is not None:
-                whole = pool.submit(sha256.update, piece)
-                _update(parts, position, piece)
-                whole.result()
-            else:
-                sha256.update(piece)
-            position += count
-            if on_bytes is not None:
-                on_bytes(count)
-    return FileEntry(nbytes=position, sha256=sha256.hexdigest())
-
-
-def _update(parts: list[_Part], position: int, piece: memoryview) -> None:
-    end = position + len(piece)
-    first = bisect.bisect_right(parts, position, key=lambda part: part.stop)
-    for part in parts[first:]:
-        if part.start >= end:
-            break
-        part.sha256.update(piece[max(part.start - position, 0) : part.stop - position])
+        if checkpoint.stored(name) is None and not is_abandoned.is_set():
+            checksums[name] = hash_tensor(checkpoint, name)
+    return checksums
 
 
 def hash_tensor(checkpoint: Checkpoint, name: str) -> Checksums:

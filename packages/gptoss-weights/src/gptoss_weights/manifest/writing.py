@@ -1,10 +1,12 @@
-"""Makes the manifest of an artefact by reading back what stands on disk, whoever wrote it.
+"""Makes the manifest of an artefact by opening it and reading back what stands on disk, whoever wrote it.
 
-So whatever a conversion does, what its manifest says is what is really there, and that it opens.
+A conversion spares itself a part of that: of what it has only copied it knows the checksums, which
+are those of the source. So what its manifest says is what should be there, and `verify` finds copying
+that went wrong.
 """
 
 import importlib.metadata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
@@ -13,7 +15,7 @@ from gptoss_weights.formats.folder import read_folder
 from gptoss_weights.formats.orbax.tree import orbax_leaves
 from gptoss_weights.manifest.artefact import Artefact, find_artefact
 from gptoss_weights.manifest.document import Manifest, TensorEntry
-from gptoss_weights.manifest.hashing import hash_artefact
+from gptoss_weights.manifest.hashing import TensorHalf, hash_artefact
 from gptoss_weights.opening import open_checkpoint
 
 __all__ = ["make_manifest", "tensor_dtype", "write_manifest"]
@@ -30,7 +32,6 @@ def write_manifest(
 ) -> Path:
     """Writes the manifest of the checkpoint at a path, in place of an earlier one; it appears whole.
 
-    A writer calls this last, on its staging folder, so that a manifest comes with every artefact.
     What is written depends on the contents and on the names below the folder, not on where it is.
 
     Args:
@@ -38,7 +39,7 @@ def write_manifest(
         config: The config, if it stands elsewhere.
         manifest: Where to write it instead of `manifest.json`, or `<stem>.manifest.json`.
         on_bytes: Called with the number of bytes of files that have been hashed since the last call,
-            maybe from another thread.
+            from other threads, but never from two at a time.
 
     Returns:
         Where it is.
@@ -54,11 +55,25 @@ def write_manifest(
 
 
 def make_manifest(
-    checkpoint: Checkpoint, artefact: Artefact, *, on_bytes: Callable[[int], None] | None = None
+    checkpoint: Checkpoint,
+    artefact: Artefact,
+    *,
+    known: Mapping[TensorHalf, str] | None = None,
+    on_bytes: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """The manifest of an opened checkpoint."""
+    """The manifest of an opened checkpoint.
+
+    A conversion calls this last, on its staging folder, so that a manifest comes with every artefact.
+
+    Args:
+        checkpoint: What was opened.
+        artefact: Where it was opened from.
+        known: SHA-256 of tensors, or halves of them, that were copied into it as they are; they are
+            not read again. Each is a canonical name, and "values", "blocks" or "scales".
+        on_bytes: As in `write_manifest`.
+    """
     files = {file: artefact.path(file) for file in artefact.files()}
-    entries, checksums = hash_artefact(checkpoint, files, on_bytes=on_bytes)
+    entries, checksums = hash_artefact(checkpoint, files, known=known, on_bytes=on_bytes)
     places = _places(checkpoint, artefact)
     tensors = {
         name: TensorEntry(

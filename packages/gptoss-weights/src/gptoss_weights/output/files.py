@@ -1,19 +1,23 @@
 """The files of an output: bytes are written, or copied from other files, at any place of any of them.
 
-Copying is left to the kernel (`copy_file_range`), which may share blocks instead, and never brings
-the bytes into this process. Where it declines (another file system, an old kernel) they go through a
-buffer.
+Copying is left to the kernel (`copy_file_range`), which may share blocks instead. Where it declines
+(another file system, an old kernel) the bytes go through a buffer. Meanwhile another thread hashes
+the source, unless its checksum is known.
 """
 
 import contextlib
 import errno
+import functools
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.file_hashing import FileRange, hash_range
 
 __all__ = ["OutputFiles"]
 
@@ -27,10 +31,12 @@ class OutputFiles:
 
     Args:
         folder: Where they are.
+        known_checksum: SHA-256 of a stored array, if somebody has noted it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, known_checksum: Callable[[StoredArray], str | None] = lambda _: None) -> None:
         self.folder = folder
+        self._known_checksum = known_checksum
         self._opened = contextlib.ExitStack()
         self._targets: dict[str, int] = {}
         self._sources: dict[Path, int] = {}
@@ -50,12 +56,29 @@ class OutputFiles:
             written = os.pwrite(self._target(name), rest, offset)
             rest, offset = rest[written:], offset + written
 
-    def copy(self, name: str, offset: int, source: StoredArray) -> None:
+    def copy(self, name: str, offset: int, source: StoredArray) -> str:
         """Writes the bytes of a stored array from `offset` on.
+
+        Returns:
+            Their SHA-256: what is known of the source, or what its bytes are. It is not taken from the
+            copy, so that it also tells whether copying went well.
 
         Raises:
             CheckpointError: the source has become shorter.
         """
+        known = self._known_checksum(source)
+        if known is not None:
+            self._copy_bytes(name, offset, source)
+            return known
+        hashing = self._hasher.submit(hash_range, FileRange(source.path, source.offset, source.offset + source.nbytes))
+        self._copy_bytes(name, offset, source)
+        return hashing.result()
+
+    @functools.cached_property
+    def _hasher(self) -> ThreadPoolExecutor:
+        return self._opened.enter_context(ThreadPoolExecutor(1))
+
+    def _copy_bytes(self, name: str, offset: int, source: StoredArray) -> None:
         target, origin = self._target(name), self._source(source.path)
         position, end = source.offset, source.offset + source.nbytes
         while position < end:

@@ -1,7 +1,7 @@
 """Pieces: an output taken apart into parts that can be written, and repeated, on their own."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 from gptoss_weights.output.files import OutputFiles
 
@@ -15,12 +15,15 @@ class Piece:
     Attributes:
         key: Its name, the same in every run; one line of text.
         nbytes: How many bytes it is of the whole, for progress.
-        write: Writes it; may be repeated after an interruption, and then gives the same bytes.
+        write: Writes it; may be repeated after an interruption, and then gives the same bytes. Where
+            it copies a tensor, or half of one, it returns the SHA-256 of that.
+        copies: Canonical name, and "values", "blocks" or "scales", if that is all that it writes.
     """
 
     key: str
     nbytes: int
-    write: Callable[[OutputFiles], None]
+    write: Callable[[OutputFiles], str | None]
+    copies: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ def whole_files(contents: Mapping[str, bytes]) -> list[Piece]:
 
 
 def write_pieces(
-    pieces: Iterable[Piece], files: OutputFiles, *, done: Iterable[str], record: Callable[[str], None]
+    pieces: Iterable[Piece], files: OutputFiles, *, done: Container[str], record: Callable[[str, str | None], object]
 ) -> Iterator[int]:
     """Writes what is not done yet.
 
@@ -63,14 +66,12 @@ def write_pieces(
         pieces: All pieces.
         files: Where to.
         done: Keys of the pieces that were written before.
-        record: Called with the key of each piece that is written.
+        record: Called with the key of each piece that is written, and with what writing it returned.
 
     Yields:
         After each piece, its bytes.
     """
-    finished = frozenset(done)
     for piece in pieces:
-        if piece.key not in finished:
-            piece.write(files)
-            record(piece.key)
+        if piece.key not in done:
+            record(piece.key, piece.write(files))
         yield piece.nbytes

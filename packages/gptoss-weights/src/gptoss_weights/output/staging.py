@@ -1,7 +1,7 @@
 """The staging folder: what is written of an output so far, beside the target, and what that belongs to.
 
     .<target>.partial/job.json   what is being written; the same job goes on, another starts anew
-                     /done       a line for each piece that is written
+                     /done       a line for each piece that is written, with its checksum if it has one
                      /files/     the output itself
 
 A killed process loses nothing that it has handed to the system, so a line in `done` stands for bytes
@@ -33,14 +33,14 @@ class Staging:
         self.files = folder / "files"
         self._job, self._done = folder / "job.json", folder / "done"
 
-    def begin(self, job: Mapping[str, str] | None) -> frozenset[str]:
+    def begin(self, job: Mapping[str, str] | None) -> dict[str, str | None]:
         """Makes the folder, or takes up the one that is there if it is of the same job.
 
         Args:
             job: What decides the bytes of the output; None if that cannot be known, and nothing is taken up.
 
         Returns:
-            Keys of the pieces that are done.
+            Keys of the pieces that are done → what was recorded with them.
         """
         document = None if job is None else {"job": dict(job), "boot": _boot_id()}
         if document is not None and self._read_job() == document and self.files.is_dir():
@@ -49,12 +49,12 @@ class Staging:
         self.files.mkdir(parents=True)
         self._done.touch()
         self._write_job(document or {})
-        return frozenset()
+        return {}
 
-    def record(self, key: str) -> None:
-        """Notes that a piece is written."""
+    def record(self, key: str, checksum: str | None = None) -> None:
+        """Notes that a piece is written, and a checksum of it."""
         with self._done.open("a", encoding="utf-8") as file:
-            file.write(f"{key}\n")
+            file.write(f"{key}\t{checksum or ''}\n")
 
     def finish(self) -> None:
         """Notes that everything is written and only has to be moved into place."""
@@ -85,11 +85,11 @@ class Staging:
         draft.write_text(json.dumps(document), encoding="utf-8")
         draft.replace(self._job)
 
-    def _read_done(self) -> frozenset[str]:
+    def _read_done(self) -> dict[str, str | None]:
         if not self._done.exists():
-            return frozenset()
-        lines = self._done.read_text(encoding="utf-8").split("\n")
-        return frozenset(lines[:-1])  # a line without its end was cut short
+            return {}
+        lines = self._done.read_text(encoding="utf-8").split("\n")[:-1]  # a line without its end was cut short
+        return {key: checksum or None for key, _, checksum in (line.partition("\t") for line in lines)}
 
 
 def _boot_id() -> str:

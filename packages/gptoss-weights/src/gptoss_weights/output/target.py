@@ -6,19 +6,23 @@ the process dies, however it dies. Whoever comes second is told who holds it.
 
 import contextlib
 import filecmp
+import hashlib
 import json
 import os
 import shutil
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 from gptoss_weights.errors import CheckpointError, GptOssWarning, NotEnoughSpaceError
 from gptoss_weights.file_lock import file_lock
+from gptoss_weights.fingerprints import identity_of_files
 
 __all__ = ["OutputTarget"]
+
+_LOCK_BYTES = 512  # more than its content ever takes
 
 
 class OutputTarget:
@@ -32,6 +36,8 @@ class OutputTarget:
     def __init__(self, path: Path, *, is_file: bool) -> None:
         self.path = path.absolute() if path.name == "" else path  # "." has no name to rename to
         self.is_file = is_file
+        self._lock = self.path.with_name(f".{self.path.name}.lock")
+        self._completed: str | None = None
 
     @property
     def staging_folder(self) -> Path:
@@ -47,10 +53,37 @@ class OutputTarget:
         """
         if not self.path.parent.is_dir():
             raise CheckpointError("the folder to write into does not exist", where=self.path.parent)
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        with file_lock(lock, on_wait=lambda: self._refuse_held(lock)):
-            lock.write_text(json.dumps({"process": os.getpid(), "machine": socket.gethostname()}))
+        with file_lock(self._lock, on_wait=self._refuse_held):
+            self._completed = _read_lock(self._lock).get("completed")
+            self._write_lock()
             yield
+
+    def was_completed(self, job: Mapping[str, str] | None, *, own: frozenset[str]) -> bool:
+        """Whether a process that was killed has completed this very job, and the target is still as it left it."""
+        return self._completed is not None and job is not None and self._completed == self._identity(job, own)
+
+    def note_completed(self, job: Mapping[str, str] | None, *, own: frozenset[str]) -> None:
+        """Notes, for whoever comes after this process if it is killed, that everything is in place.
+
+        Args:
+            job: What was done; None if that cannot be known.
+            own: As in `move_into_place`.
+        """
+        self._completed = None if job is None else self._identity(job, own)
+        self._write_lock()
+
+    def _identity(self, job: Mapping[str, str], own: frozenset[str]) -> str:
+        if self.is_file:
+            files = [path for name in own if (path := self.path.with_name(name)).exists()]
+        else:
+            files = [path for path in self.path.rglob("*") if path.is_file()]
+        return hashlib.sha256(repr((sorted(job.items()), identity_of_files(files))).encode()).hexdigest()
+
+    def _write_lock(self) -> None:
+        """Says in the lock who holds it and what was completed, in one write that cannot be cut short."""
+        content = {"process": os.getpid(), "machine": socket.gethostname(), "completed": self._completed}
+        with self._lock.open("r+b", buffering=0) as file:
+            file.write(json.dumps(content).encode().ljust(_LOCK_BYTES))
 
     def refuse_occupied(self, *names: str) -> None:
         """Refuses to write over anything.
@@ -108,15 +141,24 @@ class OutputTarget:
                 raise CheckpointError("the target appeared while it was being written", where=self.path) from error
             raise
 
-    def _refuse_held(self, lock: Path) -> Never:
-        try:
-            holder = json.loads(lock.read_text())
+    def _refuse_held(self) -> Never:
+        holder = _read_lock(self._lock)
+        if "process" in holder:
             found = f"process {holder['process']} on {holder['machine']}"
-        except (OSError, ValueError, KeyError, TypeError):
+        else:
             found = "a process that has only just begun, or ended"
         raise CheckpointError(
             "another process is writing it", where=self.path, found=found, fix="Wait until it is done, or stop it."
         )
+
+
+def _read_lock(lock: Path) -> dict[str, Any]:
+    """What stands in the lock; nothing if that is not whole."""
+    try:
+        content = json.loads(lock.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _move_beside(source: Path, target: Path, *, is_own: bool) -> None:

@@ -11,7 +11,7 @@ from gptoss_weights.errors import CheckpointError, MissingDependencyError, Netwo
 if TYPE_CHECKING:
     import tensorstore
 
-__all__ = ["explained", "load_tensorstore", "shared_context"]
+__all__ = ["explained", "load_tensorstore", "shared_context", "unsynced_context"]
 
 # TensorStore raises ValueError or RuntimeError whose text begins with the status code of abseil.
 _NETWORK_STATUS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
@@ -39,6 +39,16 @@ def load_tensorstore() -> ModuleType:
 def shared_context() -> "tensorstore.Context":
     """One context for all; it also makes `memory://` the same place for reader and writer. Nothing is cached."""
     context: tensorstore.Context = load_tensorstore().Context({"cache_pool": {"total_bytes_limit": 0}})
+    return context
+
+
+@functools.cache
+def unsynced_context() -> "tensorstore.Context":
+    """The same, for files that are synced to disk by other means, or not at all."""
+    library = load_tensorstore()
+    context: tensorstore.Context = library.Context(
+        library.Context.Spec({"file_io_sync": False}), parent=shared_context()
+    )
     return context
 
 

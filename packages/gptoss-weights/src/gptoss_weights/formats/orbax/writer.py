@@ -25,7 +25,7 @@ from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.config_dialects import dialect_of
 from gptoss_weights.errors import CheckpointError
-from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context
+from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context, unsynced_context
 from gptoss_weights.formats.orbax.location import CHECKPOINT_METADATA, COMMIT_SUCCESS, TREE_METADATA, Location
 from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree_metadata_text
 from gptoss_weights.formats.orbax.reader import CONFIG_FILE
@@ -87,7 +87,7 @@ def orbax_output(checkpoint: Checkpoint, *, is_scanned: bool, dtype: DTypeLike =
     def write(family: list[Leaf], files: OutputFiles) -> None:
         for leaf in family:
             shutil.rmtree(files.folder / leaf.key, ignore_errors=True)  # of an interrupted run
-        _write_family(checkpoint, Location.at(files.folder), family)
+        _write_family(checkpoint, Location.at(files.folder), family, unsynced_context())
 
     return Output(
         sizes=sizes | {name: len(content) for name, content in texts.items()},
@@ -123,7 +123,7 @@ def write_orbax(checkpoint: Checkpoint, target: "Path | str", *, is_scanned: boo
     leaves = orbax_leaves(checkpoint.config, is_scanned=is_scanned)
     folder = Location.at(target)
     for family in _families(leaves):
-        _write_family(checkpoint, folder, family)
+        _write_family(checkpoint, folder, family, shared_context())
     for name, content in _texts(checkpoint.config, leaves, is_scanned=is_scanned).items():
         folder.write(name, content)
 
@@ -164,10 +164,10 @@ def _families(leaves: list[Leaf]) -> list[list[Leaf]]:
     return list(families.values())
 
 
-def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf]) -> None:
+def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf], context: "tensorstore.Context") -> None:
     first = family[0]
     dtype = _values(checkpoint, first.specs[0].name, slice(0, 1)).dtype
-    writers = [_LeafWriter(folder, leaf, dtype) for leaf in family]
+    writers = [_LeafWriter(folder, leaf, dtype, context) for leaf in family]
     outer = first.letters_of_axes()[0][0]
     for position, spec in enumerate(first.specs):
         for block, rows in _row_blocks(first, dtype):
@@ -195,13 +195,13 @@ def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
 class _LeafWriter:
     """Writes blocks of one leaf, chunk by chunk; a leaf of a single chunk is gathered and written at the end."""
 
-    def __init__(self, folder: Location, leaf: Leaf, dtype: np.dtype) -> None:
+    def __init__(self, folder: Location, leaf: Leaf, dtype: np.dtype, context: "tensorstore.Context") -> None:
         self._leaf = leaf
         self._where = f"{folder}: {leaf.shown}"
         self._pending: collections.deque[tensorstore.WriteFutures] = collections.deque()
         chunk = _chunk_shape(leaf, dtype)
         with explained("the array cannot be made", where=self._where):
-            self._array = load_tensorstore().open(_spec(folder, leaf, chunk, dtype), context=shared_context()).result()
+            self._array = load_tensorstore().open(_spec(folder, leaf, chunk, dtype), context=context).result()
         self._gathered = np.empty(leaf.shape, dtype) if chunk == leaf.shape else None
 
     def write(self, position: int, ranges: dict[str, slice], split: np.ndarray) -> None:
