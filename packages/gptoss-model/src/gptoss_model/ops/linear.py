@@ -1,10 +1,12 @@
 """The linear map: accumulated in f32, rounded once."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from gptoss_model.ops.rounding import rounded
+from gptoss_model.ops.row_products import row_product
 
 __all__ = ["linear"]
 
@@ -16,26 +18,27 @@ def linear(
 
     In f32 no accelerator may fall back to fewer bits (TF32, bf16 passes), hence the precision.
 
-    A single row in bf16 gets a row of zeros beside it. XLA's CPU backend turns a product with one
-    row into one with a vector, and for that it first converts the whole matrix to f32: 44 ms
-    instead of 2.8 ms for [32768, 1024] on two cores (jaxlib 0.12).
+    A single row on a CPU goes another way, `gptoss_model.ops.row_products`: XLA turns a product with
+    one row into one with a vector, and for that it first converts a whole bf16 matrix to f32.
 
     Source: torch.nn.Linear, as openai/gpt-oss torch/model.py uses it.
     """
-    weight = weight.astype(x.dtype)
     rows = x.reshape(-1, x.shape[-1])
-    is_lone_row = rows.shape[0] == 1 and x.dtype == jnp.bfloat16
-    if is_lone_row:
-        rows = jnp.concatenate([rows, jnp.zeros_like(rows)])
-    product = lax.dot_general(
-        rows,
-        weight,
-        (((1,), (1,)), ((), ())),
-        precision=lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
-        preferred_element_type=jnp.float32,
-    )
-    if is_lone_row:
-        product = product[:1]
+    if rows.shape[0] == 1:
+        product = lax.platform_dependent(rows, weight, cpu=row_product, default=_dot)
+    else:
+        product = _dot(rows, weight)
     if bias is not None:
         product += bias.astype(jnp.float32)
     return rounded(product, x.dtype).reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _dot(rows: jax.Array, weight: jax.Array) -> jax.Array:
+    product: jax.Array = lax.dot_general(
+        rows,
+        weight.astype(rows.dtype),
+        (((1,), (1,)), ((), ())),
+        precision=lax.Precision.HIGHEST if rows.dtype == jnp.float32 else None,
+        preferred_element_type=jnp.float32,
+    )
+    return product

@@ -14,13 +14,18 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-__all__ = ["Mxfp4Array", "decode_mxfp4"]
+__all__ = ["HALVES_FACTOR", "Mxfp4Array", "decode_halves", "decode_mxfp4", "scale_factors"]
 
 BLOCK_SIZE = 32  # values that share one scale
 BF16_MANTISSA_BITS = 7
 BF16_HIDDEN_BIT = 1 << BF16_MANTISSA_BITS
 BF16_INFINITY = 0x7F80
 BF16_SIGN_SHIFT = 12  # from bit 3 of a code to bit 15
+F32_MANTISSA_BITS = 23
+# A code at the top of an int16, shifted right by 3 with its sign, and masked, is a float16: sign, exponent and mantissa.
+CODE_TO_F16_SHIFT = 3
+F16_CODE_MASK = -0x7200  # the bits 15 and 11 … 9
+HALVES_FACTOR = 2.0**14  # from such a float16 to the value of its code
 
 
 @jax.tree_util.register_dataclass
@@ -82,6 +87,30 @@ def decode_mxfp4(
     bits = jnp.where(exponent >= 2, normal, subnormal)
     bits = jnp.where(magnitude == 0, 0, bits) | (codes & 8) << BF16_SIGN_SHIFT
     return _from_bf16_bits(bits.reshape(*scales.shape[:-1], -1).astype(jnp.uint16), dtype)
+
+
+def decode_halves(blocks: UInt8[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """The values of the codes in the lower and in the upper half of each byte, f32, both divided by `HALVES_FACTOR`.
+
+    A few integer operations make float16s of the codes, whose subnormals the conversion to f32
+    keeps. They multiply where they could shift to the left: XLA guards shifts against the width.
+    """
+    wide = blocks.astype(jnp.int16)
+
+    def to_float(codes: jax.Array) -> jax.Array:
+        shifted = lax.shift_right_arithmetic(codes, jnp.int16(CODE_TO_F16_SHIFT))
+        return lax.bitcast_convert_type(shifted & jnp.int16(F16_CODE_MASK), jnp.float16).astype(jnp.float32)
+
+    return to_float(wide * jnp.int16(1 << 12)), to_float(wide * jnp.int16(1 << 8))
+
+
+def scale_factors(scales: UInt8[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """2^(scale − 127) in f32, for products with values that are decoded already.
+
+    The smallest, 2^-127, is flushed to zero as every subnormal is; the scale byte 255 gives infinity.
+    """
+    bits = scales.astype(jnp.uint32) * jnp.uint32(1 << F32_MANTISSA_BITS)
+    return lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _from_bf16_bits(bits: jax.Array, dtype: DTypeLike) -> jax.Array:

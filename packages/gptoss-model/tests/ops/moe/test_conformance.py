@@ -93,10 +93,13 @@ def test_result_is_the_weighted_sum_of_the_chosen_experts(strategy, dtype, M, k,
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize(("M", "k"), [(1, 1), (300, 3)])
-def test_packed_experts_give_the_bits_of_decoded_ones(strategy, dtype, M, k):
+def test_packed_experts_give_the_bits_of_decoded_ones(strategy, dtype, M, k, relative_error):
     routing = routed(M, k, dtype)
     packed, decoded = (run(strategy, *routing, experts(dtype, form)) for form in ("packed", "decoded"))
-    np.testing.assert_array_equal(np.asarray(packed, np.float32), np.asarray(decoded, np.float32))
+    if strategy == "gathered" and M == 1:  # sums packed experts in another order, without writing them out
+        assert relative_error(packed, decoded) < TOLERANCES[dtype]
+    else:
+        np.testing.assert_array_equal(np.asarray(packed, np.float32), np.asarray(decoded, np.float32))
 
 
 @pytest.mark.parametrize(("M", "k", "form"), [(1, 1, "decoded"), (300, 3, "packed")])

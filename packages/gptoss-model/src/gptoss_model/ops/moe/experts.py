@@ -1,13 +1,15 @@
 """Experts: their weights, packed or decoded, the MLP of one of them, and the weighted sum of several.
 
-Every strategy is built from these three, so that all share one rounding: in bf16 each product is
+Every strategy is built from these, so that all share one rounding: in bf16 each product is
 rounded before its bias is added, and the weighted sum once at its end.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -15,9 +17,14 @@ from gptoss_model.ops.linear import linear
 from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
+from gptoss_model.ops.row_products import gathered_row_products
 from gptoss_model.ops.swiglu import swiglu
 
-__all__ = ["ExpertWeights", "apply_expert", "combine_experts", "has_expert"]
+__all__ = ["ExpertWeights", "apply_expert", "apply_experts_to_rows", "combine_experts", "has_expert"]
+
+type ExpertMatrices = jax.Array | Mxfp4Array | StackedMatrices
+
+MOST_ROWS_AT_ONCE = 32  # partial sums take up to out · in / 9 numbers a row: 118 MB for 32 rows of gpt-oss-20b
 
 
 @jax.tree_util.register_dataclass
@@ -32,9 +39,9 @@ class ExpertWeights:
         down_proj_bias: [E, D].
     """
 
-    gate_up_proj: jax.Array | Mxfp4Array | StackedMatrices
+    gate_up_proj: ExpertMatrices
     gate_up_proj_bias: jax.Array
-    down_proj: jax.Array | Mxfp4Array | StackedMatrices
+    down_proj: ExpertMatrices
     down_proj_bias: jax.Array
 
     @property
@@ -64,11 +71,47 @@ def apply_expert(
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
-    hidden = linear(x, _matrix(experts.gate_up_proj, expert, x.dtype))
-    hidden = add_rounded(hidden, experts.gate_up_proj_bias[expert])
-    activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
-    output = linear(activated, _matrix(experts.down_proj, expert, x.dtype))
-    return add_rounded(output, experts.down_proj_bias[expert])
+
+    def multiply(rows: jax.Array, matrices: ExpertMatrices) -> jax.Array:
+        return linear(rows, _matrix(matrices, expert, rows.dtype))
+
+    return _mlp(x, experts, expert, multiply, alpha=swiglu_alpha, limit=swiglu_limit)
+
+
+def apply_experts_to_rows(
+    x: Float[Array, "A D"],
+    experts: ExpertWeights,
+    chosen: Int[Array, " A"],
+    *,
+    swiglu_alpha: float,
+    swiglu_limit: float,
+) -> Float[Array, "A D"]:
+    """The MLP of another expert for each row; `chosen` within 0 … E − 1.
+
+    A few rows go all at once on a CPU, see `gptoss_model.ops.row_products`, and otherwise one after the other.
+
+    Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
+    """
+
+    def one_by_one(rows: jax.Array, matrices: ExpertMatrices, chosen: jax.Array) -> jax.Array:
+        def multiply_one(assignment: tuple[jax.Array, jax.Array]) -> jax.Array:
+            row, expert = assignment
+            return linear(row[None], _matrix(matrices, expert, rows.dtype))[0]
+
+        products: jax.Array = lax.map(multiply_one, (rows, chosen))
+        return products
+
+    def all_at_once(rows: jax.Array, matrices: ExpertMatrices, chosen: jax.Array) -> jax.Array:
+        if isinstance(matrices, StackedMatrices):
+            matrices, chosen = matrices.flat(chosen)
+        return rounded(gathered_row_products(rows, matrices, chosen), rows.dtype)
+
+    def multiply(rows: jax.Array, matrices: ExpertMatrices) -> jax.Array:
+        on_cpu = all_at_once if len(rows) <= MOST_ROWS_AT_ONCE else one_by_one
+        products: jax.Array = lax.platform_dependent(rows, matrices, chosen, cpu=on_cpu, default=one_by_one)
+        return products
+
+    return _mlp(x, experts, chosen, multiply, alpha=swiglu_alpha, limit=swiglu_limit)
 
 
 def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]) -> Float[Array, "M D"]:
@@ -80,6 +123,20 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
     return rounded(products.sum(axis=1), outputs.dtype)
 
 
-def _matrix(matrices: jax.Array | Mxfp4Array | StackedMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
+def _mlp(
+    x: jax.Array,
+    experts: ExpertWeights,
+    chosen: jax.Array,
+    multiply: Callable[[jax.Array, ExpertMatrices], jax.Array],
+    *,
+    alpha: float,
+    limit: float,
+) -> jax.Array:
+    hidden = add_rounded(multiply(x, experts.gate_up_proj), experts.gate_up_proj_bias[chosen])
+    activated = swiglu(hidden, alpha=alpha, limit=limit)
+    return add_rounded(multiply(activated, experts.down_proj), experts.down_proj_bias[chosen])
+
+
+def _matrix(matrices: ExpertMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
     matrix = matrices[expert]
     return matrix.decode(dtype) if isinstance(matrix, Mxfp4Array) else matrix.astype(dtype)

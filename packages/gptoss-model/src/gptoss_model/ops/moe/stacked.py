@@ -32,6 +32,11 @@ class StackedMatrices:
         """One expert's matrix; nothing else is read."""
         return self.stack[self.row, expert]
 
+    def flat(self, experts: Int[Array, " A"]) -> tuple[jax.Array | Mxfp4Array, Int[Array, " A"]]:
+        """The matrices of all layers in one row, [L · E, out, in], and where those experts stand in it."""
+        flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), self.stack)
+        return flat, self.row * self.shape[0] + experts
+
 
 def unstacked(matrices: jax.Array | Mxfp4Array | StackedMatrices) -> jax.Array | Mxfp4Array:
     """All matrices of a layer in one array, or packed; out of a stack they are copied."""
