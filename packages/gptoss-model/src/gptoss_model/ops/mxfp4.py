@@ -22,7 +22,7 @@ BF16_HIDDEN_BIT = 1 << BF16_MANTISSA_BITS
 BF16_INFINITY = 0x7F80
 BF16_SIGN_SHIFT = 12  # from bit 3 of a code to bit 15
 F32_MANTISSA_BITS = 23
-# A code at the top of an int16, shifted right by 3 with its sign, and masked, is a float16: sign, exponent and mantissa.
+# A code at the top of an int16, shifted right by 3 with its sign, and masked, is a float16.
 CODE_TO_F16_SHIFT = 3
 F16_CODE_MASK = -0x7200  # the bits 15 and 11 … 9
 HALVES_FACTOR = 2.0**14  # from such a float16 to the value of its code

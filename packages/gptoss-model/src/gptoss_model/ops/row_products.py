@@ -73,22 +73,25 @@ def _packed_products(x: jax.Array, matrices: Mxfp4Array, indices: jax.Array) -> 
         groups = slice(piece * width, (piece + 1) * width)
         blocks = matrices.blocks[:, :, groups].at[indices].get(mode="promise_in_bounds")
         low, high = decode_halves(blocks)
-        sums = low * even[:, None, groups] + high * odd[:, None, groups]
-        return (sums * scales[:, :, groups, None]).reshape(A, -1, width * blocks.shape[-1])
+        sums: jax.Array = low * even[:, None, groups] + high * odd[:, None, groups]
+        scaled: jax.Array = sums * scales[:, :, groups, None]
+        return scaled.reshape(A, -1, width * blocks.shape[-1])
 
     return _sum_terms(term, pieces)
 
 
 def _wide(values: jax.Array, x: jax.Array) -> jax.Array:
     """The values in f32, as computing with x uses them: rounded to its dtype, if they have more bits."""
-    return (values if values.dtype == x.dtype else rounded(values, x.dtype)).astype(jnp.float32)
+    narrow: jax.Array = values if values.dtype == x.dtype else rounded(values, x.dtype)
+    return narrow.astype(jnp.float32)
 
 
 def _sum_terms(term: Callable[[int], jax.Array], pieces: int) -> jax.Array:
     total = term(0)
     for piece in range(1, pieces):
         total += term(piece)
-    return lax.optimization_barrier(total).sum(axis=-1)
+    partial_sums: jax.Array = lax.optimization_barrier(total)
+    return partial_sums.sum(axis=-1)
 
 
 def _pieces(extent: int) -> int:
