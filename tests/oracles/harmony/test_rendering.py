@@ -29,28 +29,44 @@ WORDS = [
 ]
 texts = st.one_of(st.sampled_from(WORDS), st.text(max_size=20), st.lists(st.sampled_from(WORDS)).map("".join))
 names = st.sampled_from(["get_weather", "functions.f", "x", "lookup weather", "ünder_score", "json"])
-scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), texts)
-values = st.one_of(scalars, st.lists(scalars, max_size=2), st.dictionaries(texts, scalars, max_size=2))
-schemas = st.recursive(
-    st.fixed_dictionaries({}, optional={"type": st.sampled_from(["string", "number", "integer", "boolean", "null"])}),
-    lambda inner: st.fixed_dictionaries(
-        {},
-        optional={
-            "type": st.sampled_from(["object", "array", "string", "integer", ["string", "integer"], ["null"], []]),
-            "properties": st.dictionaries(names, inner, max_size=3),
-            "required": st.lists(names, max_size=2),
-            "items": inner,
-            "oneOf": st.one_of(st.lists(inner, max_size=3), st.none()),
-            "enum": st.one_of(st.lists(st.one_of(texts, st.integers()), max_size=3), st.just("none")),
-            "description": st.one_of(texts, st.integers()),
-            "title": texts,
-            "examples": st.lists(st.one_of(texts, st.integers()), max_size=2),
-            "default": values,
-            "nullable": st.one_of(st.booleans(), st.just("yes")),
-        },
-    ),
-    max_leaves=6,
+# Within the digits and exponents that the official library's JSON reader rounds correctly.
+floats = st.builds(
+    lambda digits, exponent: float(f"{digits}e{exponent}"), st.integers(-(10**9), 10**9), st.integers(-15, 15)
 )
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), floats, texts)
+values = st.one_of(scalars, st.lists(scalars, max_size=2), st.dictionaries(texts, scalars, max_size=2))
+KINDS = ["string", "number", "integer", "boolean", "null", "object", "array"]
+remarks = {
+    "description": st.one_of(texts, st.integers()),
+    "title": texts,
+    "examples": st.lists(st.one_of(texts, st.integers()), max_size=2),
+    "default": values,
+    "nullable": st.one_of(st.booleans(), st.just("yes")),
+}
+scalar_schemas = st.fixed_dictionaries({"type": st.sampled_from(KINDS)}, optional=remarks)
+enums = st.fixed_dictionaries(
+    {"enum": st.one_of(st.lists(st.one_of(texts, st.integers()), max_size=3), st.just("none"))},
+    optional=remarks | {"type": st.sampled_from(["string", "integer"])},
+)
+unions = st.fixed_dictionaries(
+    {"type": st.sampled_from([["string", "integer"], ["object", "null"], [1], []])}, optional=remarks
+)
+
+
+def nested(inner):
+    properties = st.dictionaries(names, inner, max_size=3)
+    required = {"required": st.lists(st.one_of(names, st.integers()), max_size=2)}
+    objects = st.fixed_dictionaries({"type": st.just("object"), "properties": properties}, optional=remarks | required)
+    arrays = st.fixed_dictionaries({"type": st.just("array"), "items": inner}, optional=remarks)
+    choices = st.fixed_dictionaries({"oneOf": st.lists(inner, max_size=3)}, optional=remarks | {"enum": st.just(["a"])})
+    same = st.builds(
+        lambda schema, text: {"description": text, "oneOf": [schema | {"description": text}]}, inner, texts
+    )
+    odd = {"type": st.sampled_from(KINDS), "items": st.none(), "oneOf": st.one_of(st.just([]), st.none()), **required}
+    return st.one_of(objects, arrays, choices, same, st.fixed_dictionaries({}, optional=remarks | odd))
+
+
+schemas = st.recursive(st.one_of(scalar_schemas, enums, unions), nested, max_leaves=6)
 tools = st.builds(Tool, names, texts, st.one_of(st.none(), schemas))
 namespaces = st.one_of(
     st.sampled_from([BROWSER, PYTHON]),

@@ -1,5 +1,6 @@
 """The tokenizer leaf: what a checkpoint's tokenizer.json says, and what is said when it is not there."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -29,6 +30,46 @@ def test_special_tokens_in_the_text_are_single_ids(tokenizer: Tokenizer) -> None
 def test_nothing_is_added_around_the_text(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("") == []
     assert tokenizer.encode("J") == [tokenizer.token_id("J")]
+
+
+@pytest.mark.parametrize("text", ["<|return|>", "a<|end|>b", "We the People", "naïve — 日本語 🙂", ""])
+def test_ordinary_text_has_no_special_tokens_and_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    special = {tokenizer.token_id(token) for token in ("<|return|>", "<|end|>")}
+    tokens = tokenizer.encode_ordinary(text)
+    assert not special & set(tokens)
+    assert tokenizer.decode(tokens) == text
+
+
+def test_text_without_special_tokens_is_the_same_tokens_either_way(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode_ordinary("We the People") == tokenizer.encode("We the People")
+
+
+def test_text_that_is_no_unicode_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"no Unicode, it has half of a surrogate pair: 'a\\ud800'"):
+        tokenizer.encode_ordinary("a\ud800")
+
+
+def test_bytes_of_tokens_are_the_bytes_of_their_text(tokenizer: Tokenizer) -> None:
+    text = "naïve\n\x00 日本語 🙂<|end|>"
+    assert b"".join(tokenizer.token_bytes(token) for token in tokenizer.encode(text)) == text.encode()
+
+
+def test_every_byte_is_a_token(tokenizer: Tokenizer) -> None:
+    assert {bytes([byte]) for byte in range(256)} <= {tokenizer.token_bytes(token) for token in range(512)}
+
+
+@pytest.mark.parametrize("token", [513, 10**6, 2**32, 2**70, -1])
+def test_id_outside_the_vocabulary_has_no_bytes(tokenizer: Tokenizer, token: int) -> None:
+    assert tokenizer.token_bytes(token) is None
+
+
+def test_vocabulary_that_spells_no_bytes_is_named(tmp_path: Path) -> None:
+    document = json.loads((DEMO_CHECKPOINT_PATH / "tokenizer.json").read_text())
+    document["model"]["vocab"]["▁the"] = 9
+    del document["model"]["vocab"]["*"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match=r"token 9 does not spell bytes; expected a byte-level.*'▁the'"):
+        load_tokenizer(tmp_path).token_bytes(9)
 
 
 def test_a_token_that_is_not_there_has_no_id(tokenizer: Tokenizer) -> None:

@@ -9,6 +9,8 @@
 Rendering and parsing do what OpenAI's library `openai-harmony` does, token for token.
 """
 
+from gptoss_weights.text.harmony.chat_messages import conversation_from_json
+from gptoss_weights.text.harmony.chat_template import GENERATION_PROMPT, ChatTemplateOptions, render_chat_template
 from gptoss_weights.text.harmony.conversation import (
     ANALYSIS,
     COMMENTARY,
@@ -37,8 +39,10 @@ __all__ = [
     "BROWSER",
     "COMMENTARY",
     "FINAL",
+    "GENERATION_PROMPT",
     "JSON_CONTENT_TYPE",
     "PYTHON",
+    "ChatTemplateOptions",
     "Content",
     "DeveloperContent",
     "EncodedConversation",
@@ -54,9 +58,11 @@ __all__ = [
     "SystemContent",
     "Tool",
     "ToolNamespace",
+    "conversation_from_json",
     "functions",
     "load_harmony_encoding",
     "parse_completion",
+    "render_chat_template",
     "render_conversation",
     "render_message",
     "rendered_text",

@@ -1,11 +1,13 @@
 """Harmony in the token ids of one tokenizer: prompts, training examples, stop tokens, and completions read back."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Unpack
 
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.text.harmony.chat_template import GENERATION_PROMPT, ChatTemplateOptions, render_chat_template
 from gptoss_weights.text.harmony.conversation import FINAL, Message, Role
 from gptoss_weights.text.harmony.rendering import RenderedMessage, render_conversation, render_message
 from gptoss_weights.text.harmony.special_tokens import FormattingToken
@@ -19,7 +21,8 @@ class MessageSpan:
     """Where one message stands among the tokens; all places count from the first token of the conversation.
 
     Args:
-        message: Its place in the conversation that was given; a message that was left out has no span.
+        message: Its place in the conversation that was given, None for one that a template adds; one that
+            was left out has no span.
         role: Who speaks.
         channel: Its channel, if any.
         turn: How many messages of users stand before it, its own included.
@@ -30,7 +33,7 @@ class MessageSpan:
         end: Behind its last token, `<|end|>`, `<|return|>` or `<|call|>`.
     """
 
-    message: int
+    message: int | None
     role: Role
     channel: str | None
     turn: int
@@ -152,6 +155,31 @@ class HarmonyEncoding:
             ConversationError: a message cannot be rendered.
         """
         return self.encode(render_conversation(messages, auto_drop_analysis=auto_drop_analysis, for_training=True))
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        current_date: str,
+        add_generation_prompt: bool = True,
+        **options: Unpack[ChatTemplateOptions],
+    ) -> list[int]:
+        """Tokens of messages in the chat shape, as transformers' method of that name gives them.
+
+        Args:
+            messages: The conversation; see `render_chat_template`.
+            current_date: What the template asks the clock for, `YYYY-MM-DD`.
+            add_generation_prompt: End with the opening of the assistant's next message.
+            **options: `tools`, `builtin_tools`, `model_identity`, `reasoning_effort`.
+
+        Raises:
+            ConversationError: a message is not of its kind, or the template has no place for it.
+            ValueError: there is no such built-in tool.
+        """
+        rendered = render_chat_template(
+            messages, current_date=current_date, add_generation_prompt=add_generation_prompt, **options
+        )
+        return self.encode(rendered).tokens + self._ids(GENERATION_PROMPT if add_generation_prompt else ())
 
     def encode(self, rendered: Iterable[RenderedMessage]) -> EncodedConversation:
         """Encodes rendered messages, special tokens as one id each and every text as nothing but text."""

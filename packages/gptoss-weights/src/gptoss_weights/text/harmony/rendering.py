@@ -30,7 +30,7 @@ class RenderedMessage:
     """One message as the pieces that it is written in; the format's tokens are `FormattingToken`, the rest is text.
 
     Args:
-        message: Its place in the conversation that was given.
+        message: Its place in the conversation that was given; None for one that a template adds.
         role: Who speaks.
         channel: Its channel, if any.
         opening: `<|start|>` and the author, with which a prompt for a completion ends.
@@ -39,7 +39,7 @@ class RenderedMessage:
         end: What it ends with.
     """
 
-    message: int
+    message: int | None
     role: Role
     channel: str | None
     opening: tuple[str, ...]
