@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         stream,
     )
     from gptoss_model.kv_cache import KVCache, init_cache
+    from gptoss_model.live_checkpoint import model_checkpoint
     from gptoss_model.loading import ExpertForm, abstract_model, load_model
     from gptoss_model.model import ForwardOutput, GptOss
     from gptoss_model.parameters import (
@@ -52,6 +53,7 @@ __all__ = [
     "init_cache",
     "load_model",
     "make_mesh",
+    "model_checkpoint",
     "prefill",
     "stream",
 ]
@@ -73,6 +75,7 @@ _MODULES = {
     "kv_cache": ("KVCache", "init_cache"),
     "loading": ("ExpertForm", "abstract_model", "load_model"),
     "model": ("ForwardOutput", "GptOss"),
+    "live_checkpoint": ("model_checkpoint",),
     "parameters": ("PackedParam", "ParameterSource", "ParameterSpec", "ParameterView", "canonical_names"),
     "sampling": ("Sampling",),
     "sharding.mesh": ("make_mesh",),
