@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from gptoss_model import GptOss, load_model
+from gptoss_model import GptOss, canonical_names, load_model
 from gptoss_model.ops import rms_norm
-from gptoss_weights import Checkpoint, open_checkpoint, probe_specs, random_checkpoint
+from gptoss_weights import Checkpoint, open_checkpoint, probe_specs, random_checkpoint, trimmed
 from gptoss_weights.demo import demo_checkpoint, demo_golden_path
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 from safetensors.flax import load_file
@@ -63,6 +63,17 @@ def test_f32_is_the_official_f32_on_every_hidden_state(reference, folder, expert
     check_f32(actual, expected, relative_error)
 
 
+@pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
+@pytest.mark.parametrize("folder", ["tiny", "tiny-sharded"])
+def test_f32_of_scanned_layers_is_the_official_f32(reference, folder, experts, relative_error):
+    """Of the first two layers: the reference has three, which are no pairs."""
+    checkpoint, arrays = open_checkpoint(reference / folder), golden(reference / f"{folder}.golden.safetensors")
+    expected = reference_trace(arrays, "openai.f32", 2)
+    del expected["final_norm"], expected["logits"]  # of all three layers
+    options = {"dtype": jnp.float32, "experts": experts, "scan_layers": True}
+    check_f32(trace(trimmed(checkpoint, layers=2), arrays["tokens"], **options), expected, relative_error)
+
+
 @pytest.mark.parametrize("folder", ["tiny", "tiny-sharded"])
 def test_bf16_is_as_near_to_the_truth_as_the_official_bf16(reference, folder, relative_error):
     checkpoint, arrays = open_checkpoint(reference / folder), golden(reference / f"{folder}.golden.safetensors")
@@ -75,16 +86,18 @@ def test_bf16_is_as_near_to_the_truth_as_the_official_bf16(reference, folder, re
             assert ours < BF16_RATIO * theirs, name
 
 
-def test_demo_in_f32_is_the_official_f32(relative_error):
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_demo_in_f32_is_the_official_f32(scan_layers, relative_error):
     expected = golden(demo_golden_path("float32"))
-    actual = trace(demo_checkpoint(), expected["tokens"], dtype=jnp.float32)
+    actual = trace(demo_checkpoint(), expected["tokens"], dtype=jnp.float32, scan_layers=scan_layers)
     assert set(actual) == set(expected)
     check_f32(actual, expected, relative_error)
 
 
-def test_demo_in_bf16_is_as_near_to_f32_as_the_official_bf16(relative_error):
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_demo_in_bf16_is_as_near_to_f32_as_the_official_bf16(scan_layers, relative_error):
     truth, official = golden(demo_golden_path("float32")), golden(demo_golden_path("bfloat16"))
-    actual = trace(demo_checkpoint(), official["tokens"], dtype=jnp.bfloat16)
+    actual = trace(demo_checkpoint(), official["tokens"], dtype=jnp.bfloat16, scan_layers=scan_layers)
     ours, theirs = (relative_error(run["logits"], truth["logits"]) for run in (actual, official))
     assert ours < BF16_RATIO * theirs
 
@@ -108,6 +121,33 @@ def test_packed_and_decoded_experts_give_the_same_bits(tiny, dtype):
     packed, decoded = (trace(tiny, range(30), dtype=dtype, experts=form, moe="tiled") for form in ("mxfp4", "decoded"))
     for name in packed:
         assert packed[name].tobytes() == decoded[name].tobytes(), name
+
+
+def test_bf16_parameters_of_a_bf16_checkpoint_lose_nothing_in_f32(tiny, relative_error):
+    narrow, wide = (trace(tiny, range(30), dtype=jnp.float32, param_dtype=stored) for stored in (jnp.bfloat16, None))
+    for name, value in wide.items():
+        assert narrow[name].dtype == value.dtype, name
+        assert relative_error(narrow[name], value) < F32_TOLERANCE, name
+
+
+def test_f32_parameters_are_rounded_where_bf16_uses_them(tiny):
+    """Values that bf16 does not hold, in all but the scales of the norms: used as if they had been loaded in bf16."""
+    model, rounded = (load_model(tiny, dtype=jnp.bfloat16, experts="decoded", param_dtype=jnp.float32) for _ in "ab")
+    for name, view in canonical_names(model).items():
+        if "norm" not in name:
+            view.variable[...] = view.variable[...] * 1.001
+            canonical_names(rounded)[name].variable[...] = view.variable[...].astype(jnp.bfloat16)
+    tokens, names = np.arange(30)[None], probe_specs(tiny.config, 1)
+    actual, expected = (each(tokens, probes=names).probes for each in (model, rounded))
+    for name, value in expected.items():
+        assert actual[name].dtype == value.dtype, name
+        np.testing.assert_array_equal(np.asarray(actual[name], np.float32), np.asarray(value, np.float32), err_msg=name)
+
+
+def test_gradients_have_the_dtype_of_the_parameters(tiny):
+    model = load_model(tiny, dtype=jnp.bfloat16, experts="decoded", param_dtype=jnp.float32)
+    shapes = jax.eval_shape(jax.grad(lambda model: model(np.arange(5)[None]).logits.astype(jnp.float32).sum()), model)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
 
 
 def test_bf16_logits_do_not_depend_on_the_probes_that_are_returned(tiny):

@@ -98,8 +98,8 @@ class LayerPairs(nnx.Module):
         layers = config.num_hidden_layers
         if layers % PERIOD:
             raise ValueError(
-                f"scan_layers goes over pairs of a sliding and a full layer, but {layers} layers "
-                f"are {layers // PERIOD} pairs and one layer more; use scan_layers=False"
+                f"scan_layers goes over pairs of a sliding and a full layer, but {layers} is an odd number of layers: "
+                f"{layers // PERIOD} × {PERIOD} + 1; use scan_layers=False"
             )
         self.even, self.odd = (
             DecoderLayer(parameters.stack(range(first, layers, PERIOD)), config, window=_window(config, first), moe=moe)

@@ -1,0 +1,119 @@
+"""The layers as a compiled loop over pairs, against the same layers one after the other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from gptoss_model import GptOss, abstract_model, canonical_names, decode_step, init_cache, load_model, prefill
+from gptoss_weights import probe_specs, random_checkpoint
+from gptoss_weights.testing import tiny_config
+
+TOLERANCE = 2e-6  # relative L2 in f32, as against the official code; on one machine they are mostly the same bits
+CONFIG = tiny_config(num_hidden_layers=4)
+TOKENS = np.random.default_rng(0).integers(0, CONFIG.vocab_size, (2, 20))  # the window is 11
+MASK = np.arange(20) < np.array([[20], [13]])
+
+
+@functools.cache
+def model(scan_layers: bool, experts: str = "decoded", dtype=jnp.float32) -> GptOss:
+    checkpoint = random_checkpoint(CONFIG, seed=3)
+    return load_model(checkpoint, dtype=dtype, experts=experts, scan_layers=scan_layers)
+
+
+@pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
+def test_every_probe_of_a_scanned_model_is_that_of_the_unscanned_one(experts, relative_error):
+    names = probe_specs(CONFIG, 1)
+    scanned, unscanned = (model(scan, experts)(TOKENS, mask=MASK, probes=names).probes for scan in (True, False))
+    assert set(scanned) == set(unscanned) == set(names)
+    for name, expected in unscanned.items():
+        assert relative_error(scanned[name][MASK], expected[MASK]) < TOLERANCE, name
+
+
+def test_a_probe_of_one_layer_comes_without_those_of_others():
+    wanted = ["layers.2.router_indices", "layers.3.output"]
+    assert set(model(True)(TOKENS, mask=MASK, probes=wanted).probes) == set(wanted)
+
+
+@pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
+def test_scanned_layers_read_and_write_their_own_part_of_the_cache(experts, relative_error):
+    logits = {}
+    for scan in (False, True):
+        cache = model(scan, experts).init_cache(2, 24)
+        steps = []
+        for part in (slice(0, 10), slice(10, 20)):
+            step, cache = prefill(model(scan, experts), cache, TOKENS[:, part], MASK[:, part])
+            steps.append(step)
+        for token in (7, 9):
+            step, cache = decode_step(model(scan, experts), cache, np.array([token, token + 1]))
+            steps.append(step)
+        logits[scan] = jnp.stack(steps)
+        assert cache.lengths.tolist() == [22, 15]
+    assert relative_error(logits[True], logits[False]) < TOLERANCE
+
+
+def test_the_stacks_of_the_cache_are_written_in_place():
+    cache = model(True).init_cache(2, 24)
+    buffers = (*cache.keys, *cache.values)
+    places = {buffer.unsafe_buffer_pointer() for buffer in buffers}
+    _, cache = prefill(model(True), cache, TOKENS[:, :10], MASK[:, :10])
+    assert all(buffer.is_deleted() for buffer in buffers)
+    assert {buffer.unsafe_buffer_pointer() for buffer in (*cache.keys, *cache.values)} == places
+
+
+def test_a_cache_of_the_other_form_is_refused():
+    with pytest.raises(ValueError, match=r"the model has scan_layers=True, the cache False; make .* init_cache"):
+        prefill(model(True), init_cache(CONFIG, 1, 24, jnp.float32), TOKENS[:1])
+
+
+def loss(model: GptOss, remat) -> jax.Array:
+    output = model.forward(jnp.asarray(TOKENS), jnp.asarray(MASK), remat=remat)
+    return jnp.where(MASK[..., None], jnp.square(output.logits), 0).mean()
+
+
+@functools.cache
+def gradients(scan_layers: bool, remat=None):
+    found = jax.jit(jax.grad(functools.partial(loss, remat=remat)))(model(scan_layers))
+    return {name: np.asarray(view.value) for name, view in canonical_names(found).items()}
+
+
+@pytest.mark.parametrize("remat", [None, jax.checkpoint_policies.nothing_saveable], ids=["kept", "computed again"])
+def test_gradients_of_a_scanned_model_are_those_of_the_unscanned_one(remat, relative_error):
+    expected, actual = gradients(False), gradients(True, remat)
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        assert value.any(), name
+        assert relative_error(actual[name], value) < 1e-5, name
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_what_is_computed_again_is_not_kept(scan_layers):
+    def residuals(remat) -> int:
+        tokens, mask = jnp.asarray(TOKENS), jnp.asarray(MASK)
+        graph, state = nnx.split(abstract_model(CONFIG, dtype=jnp.float32, experts="decoded", scan_layers=scan_layers))
+
+        def run(state):
+            return nnx.merge(graph, state).forward(tokens, mask, remat=remat).logits
+
+        _, pull = jax.eval_shape(functools.partial(jax.vjp, run), state)
+        return sum(leaf.size for leaf in jax.tree.leaves(pull))
+
+    assert residuals(jax.checkpoint_policies.nothing_saveable) < residuals(None) / 2
+
+
+@pytest.mark.parametrize("step", ["forward", "extend"])
+def test_the_program_of_a_scanned_model_does_not_grow_with_depth(step):
+    def operations(layers: int, *, scan_layers: bool) -> int:
+        config = tiny_config(num_hidden_layers=layers)
+        abstract = abstract_model(config, scan_layers=scan_layers)
+        tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+        if step == "forward":
+            program = jax.make_jaxpr(lambda model, tokens: model(tokens).logits)(abstract, tokens)
+        else:
+            program = jax.make_jaxpr(prefill)(abstract, abstract.init_cache(1, 32), tokens)
+        return str(program).count(" = ")
+
+    assert operations(4, scan_layers=True) == operations(12, scan_layers=True)
+    assert operations(4, scan_layers=False) > 1.5 * operations(4, scan_layers=True)
