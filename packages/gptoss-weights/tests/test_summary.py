@@ -1,5 +1,6 @@
 """A summary counts what the headers say, and reads nothing else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_stored_and_computed_summaries_agree_but_for_the_files(openai_folder: Pa
         for key in ("format", "files"):
             del document[key]
         for tensor in document["tensors"]:
-            del tensor["file"]
+            del tensor["places"]
     assert stored == computed
 
 
@@ -40,5 +41,25 @@ def test_tensors_are_described_one_by_one(hf_folder: Path) -> None:
     tensors = {tensor.name: tensor for tensor in summarize(open_checkpoint(hf_folder)).tensors}
     gate_up = tensors["model.layers.1.mlp.experts.gate_up_proj"]
     assert (gate_up.shape, gate_up.dtype, gate_up.nbytes) == ((7, 128, 96), "MXFP4", 7 * 128 * 3 * 17)
-    assert gate_up.file is not None
-    assert gate_up.file.parent == hf_folder
+    [place] = gate_up.places
+    assert isinstance(place, Path)
+    assert place.parent == hf_folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "places"),
+    [
+        ("hf-bf16", {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors"}),
+        ("flax", {"bundle.msgpack"}),
+        ("orbax-scanned", {f"params.params.decoder.layers.layers_1.GptOssMlp.wi_{half}" for half in (0, 1)}),
+        ("orbax-unscanned", {f"params.params.decoder.layers_1.GptOssMlp.wi_{half}" for half in (0, 1)}),
+    ],
+)
+def test_every_tensor_is_said_to_stand_somewhere(artefact: Callable[[str], Path], kind: str, places: set[str]) -> None:
+    path = artefact(kind)
+    document = summarize(open_checkpoint(path)).to_json()
+    named = {tensor["name"]: tensor["places"] for tensor in document["tensors"]}
+    folder = path if path.is_dir() else path.parent
+    assert all(found and all((folder / place).exists() for place in found) for found in named.values())
+    assert set(named["model.layers.1.mlp.experts.gate_up_proj"]) <= places
+    assert document["files"] == {file.name: file.stat().st_size for file in folder.glob("*.[sm][as][fg]*")}

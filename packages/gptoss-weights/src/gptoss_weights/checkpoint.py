@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class StoredArray:
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def rows(self, start: int, stop: int) -> "StoredArray":
         """The rows start … stop − 1 of the first axis, which are contiguous too."""
@@ -108,6 +109,19 @@ class Checkpoint(abc.ABC):
         if name not in self.specs:
             raise KeyError(name)
         return None
+
+    def places(self, name: str) -> tuple[Path | str, ...]:
+        """The files that hold some of a tensor; a folder or URL where each array has one; nothing if it is computed.
+
+        Raises:
+            KeyError: no such tensor.
+        """
+        match self.stored(name):
+            case StoredMxfp4(blocks=blocks, scales=scales):
+                return tuple(dict.fromkeys((blocks.path, scales.path)))
+            case StoredArray(path=path):
+                return (path,)
+        return ()
 
     def array_dtype(self, name: str) -> np.dtype | None:
         """The dtype in which `read` gives a tensor, or None where it is packed as MXFP4.

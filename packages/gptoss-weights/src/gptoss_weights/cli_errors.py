@@ -34,6 +34,7 @@ from gptoss_weights.errors import (
 __all__ = ["DEBUG_VARIABLE", "ErrorMappingGroup", "ExitCode"]
 
 DEBUG_VARIABLE = "GPTOSS_DEBUG"
+LONGEST_SENTENCE = 20_000  # characters; what a damaged file is quoted with must not bury the terminal
 
 
 class ExitCode(enum.IntEnum):
@@ -145,7 +146,7 @@ def _report(error: Exception) -> ExitCode:
     code, sentence = _sentence(error)
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
-    click.echo(f"error: {sentence}", err=True)
+    click.echo(f"error: {_printable(sentence)}", err=True)
     return code
 
 
@@ -167,6 +168,14 @@ def _is_jax_error(error: Exception) -> bool:
     return type(error).__name__ in {"XlaRuntimeError", "JaxRuntimeError"}
 
 
+def _printable(text: str) -> str:
+    """A text as one line that steers no terminal: it may quote what a hostile file holds."""
+    text = " ".join(text.split("\n"))
+    if len(text) > LONGEST_SENTENCE:
+        text = f"{text[: LONGEST_SENTENCE // 2]} … {text[-LONGEST_SENTENCE // 2 :]}"
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -185,7 +194,7 @@ def _warnings_as_lines() -> Iterator[None]:
         line: str | None = None,
     ) -> None:
         if issubclass(category, GptOssWarning):
-            click.echo(f"warning: {message}", err=True)
+            click.echo(f"warning: {_printable(str(message))}", err=True)
         else:
             usual(message, category, filename, lineno, file, line)
 

@@ -24,6 +24,7 @@ from gptoss_weights.config_dialects.numbers import (
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.json_files import load_json_object
 from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
+from gptoss_weights.wording import shown
 from gptoss_weights.yarn import inverse_frequencies, yarn_ramp
 
 __all__ = ["GPT_OSS_20B", "GPT_OSS_120B", "RMS_NORM_EPS", "SWIGLU_ALPHA", "GptOssConfig"]
@@ -151,7 +152,7 @@ class GptOssConfig:
 
 def _number_problem(name: str, value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"{name} must be a number, not {value!r}"
+        return f"{name} must be a number, not {shown(value)}"
     largest = MAX_LAYERS if name == "num_hidden_layers" else LARGEST_SIZE
     if name in WHOLE_NUMBERS:
         if isinstance(value, float) and not value.is_integer():

@@ -1,5 +1,10 @@
-"""JSON files read strictly: UTF-8, one object, no key twice, no NaN."""
+"""JSON files read strictly: UTF-8, one object, no key twice, no NaN.
 
+A file may be made to exhaust memory or time: its size, the number of its values and their depth are
+bounded before anything is built from it.
+"""
+
+import collections
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,9 +12,12 @@ from typing import Any, NoReturn
 
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.impostors import LOOKED_AT_BYTES, refuse_impostors
+from gptoss_weights.wording import shown
 
 __all__ = ["load_json_object", "parse_json_object"]
 
+MAX_BYTES = 100_000_000  # as the header of a safetensors file may have
+MAX_VALUES = 1_000_000  # a header of the most layers that a config may have holds 620 000
 MAX_NESTING = 100  # configs nest three deep; far beyond it copying them would exhaust the stack
 
 
@@ -21,7 +29,8 @@ def load_json_object(path: Path, *, what: str = "the file", fix: str | None = No
     """
     if not path.is_file():
         raise CheckpointError(f"{what} is not there", where=path, fix=fix)
-    raw = path.read_bytes()
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
     refuse_impostors(path, raw[:LOOKED_AT_BYTES], what=what, wanted="a JSON file")
     return parse_json_object(raw, what=what, where=path)
 
@@ -30,8 +39,17 @@ def parse_json_object(raw: bytes, *, what: str, where: object) -> dict[str, Any]
     """Parses a JSON object.
 
     Raises:
-        CheckpointError: it is not UTF-8, not JSON, not an object, has a key twice, or nests too deeply.
+        CheckpointError: it is not UTF-8, not JSON, not an object, has a key twice, nests too deeply, or is
+            larger than any file of a checkpoint.
     """
+    if len(raw) > MAX_BYTES:
+        raise CheckpointError(f"{what} is too large", where=where, expected=f"at most {MAX_BYTES} bytes")
+    # Commas and brackets in strings count as well, which does no harm so far above what is needed.
+    values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+    if values > MAX_VALUES:
+        raise CheckpointError(
+            f"{what} has too many values", where=where, expected=f"at most {MAX_VALUES}", found=f"about {values}"
+        )
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -67,9 +85,8 @@ def _children(node: object) -> Iterable[object]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for position, name in enumerate(names) if name in names[:position])
-        raise ValueError(f"the key {twice!r} stands there twice")
+        counts = collections.Counter(name for name, _ in pairs)
+        raise ValueError(f"the key {shown(counts.most_common(1)[0][0])} stands there twice")
     return document
 
 

@@ -5,6 +5,7 @@ import warnings
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError, GptOssWarning
 from gptoss_weights.json_files import load_json_object
+from gptoss_weights.wording import shown
 
 __all__ = ["eos_token_ids"]
 
@@ -40,7 +41,7 @@ def _ids(value: object, vocab_size: int, *, where: str) -> tuple[int, ...]:
     ids: list[int] = []
     for token in value if isinstance(value, list) else [value]:
         if not isinstance(token, int) or isinstance(token, bool):
-            raise CheckpointError("eos_token_id is neither an id nor a list of ids", where=where, found=repr(value))
+            raise CheckpointError("eos_token_id is neither an id nor a list of ids", where=where, found=shown(value))
         if 0 <= token < vocab_size:
             ids.append(token)
         else:

@@ -47,6 +47,10 @@ class StoredCheckpoint(Checkpoint):
         stored = self._tensors[name]
         return None if name in self._transposed else stored
 
+    def places(self, name: str) -> tuple[Path | str, ...]:
+        """The files that hold some of a tensor, transposed or not."""
+        return tuple(dict.fromkeys(half.path for half in _halves(self._tensors[name])))
+
     def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
         """One tensor or a part of it; only the bytes that are then used are read from disk."""
         stored = self._tensors[name]

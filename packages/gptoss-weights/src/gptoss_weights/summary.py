@@ -5,24 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
+from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.mxfp4 import MXFP4_BLOCK_SIZE
 from gptoss_weights.schema import count_active_parameters, count_parameters
 
-__all__ = ["CheckpointSummary", "TensorSummary", "summarize", "tensor_path"]
+__all__ = ["CheckpointSummary", "TensorSummary", "place_name", "summarize"]
 
 _MXFP4_BLOCK_BYTES = MXFP4_BLOCK_SIZE // 2 + 1  # codes and scale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorSummary:
-    """One canonical tensor: name, shape, dtype (`MXFP4` where packed), bytes, and its file if it has one."""
+    """One canonical tensor: name, shape, dtype (`MXFP4` where packed), bytes, and where it stands, as `places` says."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     nbytes: int
-    file: Path | None
+    places: tuple[Path | str, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,9 @@ class CheckpointSummary:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that hold the tensors."""
-        return tuple(sorted({tensor.file for tensor in self.tensors if tensor.file is not None}))
+        """The files that hold the tensors; of an Orbax tree, where each array has a folder, none."""
+        found = {place for tensor in self.tensors for place in tensor.places}
+        return tuple(sorted(place for place in found if isinstance(place, Path) and place.is_file()))
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON document."""
@@ -71,7 +72,7 @@ class CheckpointSummary:
                     "shape": list(tensor.shape),
                     "dtype": tensor.dtype,
                     "bytes": tensor.nbytes,
-                    "file": None if tensor.file is None else tensor.file.name,
+                    "places": [place_name(place) for place in tensor.places],
                 }
                 for tensor in self.tensors
             ],
@@ -90,10 +91,9 @@ def summarize(checkpoint: Checkpoint) -> CheckpointSummary:
     )
 
 
-def tensor_path(stored: StoredArray | StoredMxfp4 | None) -> Path | None:
-    """The file that holds a tensor (of an MXFP4 pair, its blocks)."""
-    array = stored.blocks if isinstance(stored, StoredMxfp4) else stored
-    return None if array is None else array.path
+def place_name(place: Path | str) -> str:
+    """The last part of a path or URL: the name of a file, or of the folder of an array."""
+    return place.name if isinstance(place, Path) else place.rpartition("/")[2]
 
 
 def _tensor_summaries(checkpoint: Checkpoint) -> Iterator[TensorSummary]:
@@ -104,5 +104,5 @@ def _tensor_summaries(checkpoint: Checkpoint) -> Iterator[TensorSummary]:
             shape=spec.shape,
             dtype="MXFP4" if dtype is None else dtype.name,
             nbytes=spec.size // MXFP4_BLOCK_SIZE * _MXFP4_BLOCK_BYTES if dtype is None else spec.size * dtype.itemsize,
-            file=tensor_path(checkpoint.stored(name)),
+            places=checkpoint.places(name),
         )

@@ -15,17 +15,16 @@ from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.safetensors_files import read_header
 from gptoss_weights.mxfp4 import LARGEST_EXACT_SCALE, Mxfp4Tensor
-from gptoss_weights.summary import tensor_path
 
 __all__ = ["Finding", "find_corruption", "verify_checkpoint"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something that no healthy checkpoint has: the tensor, its file if it has one, and what is wrong."""
+    """Something that no healthy checkpoint has: the tensor, where it stands if that is known, and what is wrong."""
 
     tensor: str
-    file: Path | None
+    file: Path | str | None
     problem: str
     raw_name: str | None = None  # of what stands in the file, if that is named otherwise
 
@@ -49,10 +48,10 @@ def find_corruption(checkpoint: Checkpoint, names: Iterable[str] | None = None) 
         if counts.first is None:
             continue
         if checkpoint.array_dtype(name) is None:
-            file = stored.scales.path if isinstance(stored, StoredMxfp4) else None
+            file: Path | str | None = stored.scales.path if isinstance(stored, StoredMxfp4) else None
             what = f"MXFP4 scales are above {LARGEST_EXACT_SCALE} and overflow"
         else:
-            file, what = tensor_path(stored), "values are not finite"
+            file, what = next(iter(checkpoint.places(name)), None), "values are not finite"
         yield Finding(tensor=name, file=file, problem=counts.sentence(what), raw_name=_raw_name(name, stored))
 
 

@@ -55,7 +55,7 @@ def test_square_down_proj_the_wrong_way_round_shows_by_its_values(square: Path) 
     turn(square, "down_proj")
     message = refusal(square)
     assert "model.layers.0.mlp.experts.down_proj: the matrix stands the wrong way round" in message
-    assert "expected [E, F, D], as transformers saves it; found [E, D, F]" in message
+    assert "expected [E, F, D]; found [E, D, F]" in message
 
 
 def test_square_down_proj_that_was_trained_since_cannot_be_told(square: Path) -> None:

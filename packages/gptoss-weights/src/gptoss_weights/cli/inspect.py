@@ -42,13 +42,16 @@ def inspect(checkpoint: Path | str, config: Path | None, tensors: bool, as_json:
 
 def _print_overview(checkpoint: Path | str, summary: "CheckpointSummary") -> None:
     by_dtype = ", ".join(f"{dtype} {_count(nbytes)}" for dtype, nbytes in summary.bytes_by_dtype.items())
+    files = ", ".join(file.name for file in summary.files)
+    if not files:
+        files = f"{len({place for tensor in summary.tensors for place in tensor.places})} arrays, a folder each"
     rows = {
         "checkpoint": str(checkpoint),
         "format": summary.format,
         "parameters": f"{_count(summary.parameters)} ({_count(summary.active_parameters)} active per token)",
         "tensors": _count(len(summary.tensors)),
         "bytes": f"{_count(summary.nbytes)} ({by_dtype})",
-        "weight files": ", ".join(file.name for file in summary.files),
+        "weight files": files,
         "other files": ", ".join(summary.side_files) or "none",
     }
     for label, value in (rows | summary.config).items():
@@ -56,12 +59,14 @@ def _print_overview(checkpoint: Path | str, summary: "CheckpointSummary") -> Non
 
 
 def _print_tensors(summary: "CheckpointSummary") -> None:
+    from gptoss_weights.summary import place_name
+
     width = max(len(tensor.name) for tensor in summary.tensors)
     click.echo()
     for tensor in summary.tensors:
         shape = str(list(tensor.shape))
-        file = "" if tensor.file is None else tensor.file.name
-        click.echo(f"{tensor.name:<{width}}  {tensor.dtype:<8}  {shape:<18}  {_count(tensor.nbytes):>15}  {file}")
+        places = ", ".join(place_name(place) for place in tensor.places)
+        click.echo(f"{tensor.name:<{width}}  {tensor.dtype:<8}  {shape:<18}  {_count(tensor.nbytes):>15}  {places}")
 
 
 def _count(number: int) -> str:

@@ -18,9 +18,10 @@ from gptoss_weights.config_dialects.huggingface import (
     unknown_huggingface_keys,
     write_huggingface,
 )
-from gptoss_weights.config_dialects.numbers import NUMBERS
+from gptoss_weights.config_dialects.numbers import LONGEST_KEY, MOST_HINTS, NUMBERS
 from gptoss_weights.config_dialects.openai import parse_openai, write_openai
 from gptoss_weights.errors import CheckpointError, GptOssWarning
+from gptoss_weights.wording import shown
 
 __all__ = ["Dialect", "dialect_of", "huggingface_document", "mathematics_keys", "openai_document", "parse_document"]
 
@@ -61,11 +62,14 @@ def parse_document(document: Mapping[str, Any], *, where: str) -> dict[str, Any]
     if problems:
         fix = "Correct the config, or give another with --config."
         raise CheckpointError("; ".join(problems), where=where, fix=fix)
-    for name in unknown:
+    for name in unknown[:MOST_HINTS]:
         section, dot, key = name.rpartition(".")  # what stands in a section is like other keys of it
-        near = difflib.get_close_matches(key, sorted(HF_ROPE_KEYS if dot else known), n=1)
+        near = difflib.get_close_matches(key[:LONGEST_KEY], sorted(HF_ROPE_KEYS if dot else known), n=1)
         hint = f"; did you mean {section + dot + near[0]!r}?" if near else ""
-        warnings.warn(f"{where}: unknown config key {name!r} is kept but not used{hint}", GptOssWarning)
+        warnings.warn(f"{where}: unknown config key {shown(name)} is kept but not used{hint}", GptOssWarning)
+    if len(unknown) > MOST_HINTS:
+        rest = len(unknown) - MOST_HINTS
+        warnings.warn(f"{where}: {rest} more unknown config keys are kept but not used", GptOssWarning)
     return values
 
 

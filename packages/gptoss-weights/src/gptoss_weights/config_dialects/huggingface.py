@@ -15,6 +15,7 @@ from gptoss_weights.config_dialects.numbers import (
     kept_spelling,
     read_number,
 )
+from gptoss_weights.wording import shown
 from gptoss_weights.yarn import rope_concentration
 
 __all__ = [
@@ -118,7 +119,7 @@ def parse_huggingface(document: Mapping[str, Any], problems: list[str]) -> dict[
         present = [spelling for spelling in spellings if spelling in document] or [spellings[0]]
         values[name] = read_number(document, present[0], name, problems, known=HF_KNOWN_KEYS)
         problems += [
-            f"{other} = {document[other]!r} contradicts {present[0]} = {document[present[0]]!r}"
+            f"{other} = {shown(document[other])} contradicts {present[0]} = {shown(document[present[0]])}"
             for other in present[1:]
             if document[other] != document[present[0]]
         ]
@@ -142,7 +143,7 @@ def _rope_section(document: Mapping[str, Any], problems: list[str]) -> tuple[str
     """Name and content of the rotary settings, `rope_theta` from beside them included."""
     present = {name: document[name] for name in _HF_ROPE_SECTIONS if document.get(name) is not None}
     problems += [
-        f"{name} must be an object, not {settings!r}"
+        f"{name} must be an object, not {shown(settings)}"
         for name, settings in present.items()
         if not isinstance(settings, dict)
     ]
@@ -152,7 +153,7 @@ def _rope_section(document: Mapping[str, Any], problems: list[str]) -> tuple[str
     if "rope_theta" in document:
         theta = document["rope_theta"]
         problems += [
-            f"{name}.rope_theta = {settings['rope_theta']!r} contradicts rope_theta = {theta!r}"
+            f"{name}.rope_theta = {shown(settings['rope_theta'])} contradicts rope_theta = {shown(theta)}"
             for name, settings in sections.items()
             if settings.setdefault("rope_theta", theta) != theta
         ]
@@ -167,12 +168,12 @@ def _rope_problems(section: str, rope: Mapping[str, Any]) -> list[str]:
     problems = []
     kind = rope.get("rope_type", rope.get("type"))
     if kind != "yarn":
-        problems.append(f"{section}.rope_type must be 'yarn', not {kind!r}")
+        problems.append(f"{section}.rope_type must be 'yarn', not {shown(kind)}")
     if rope.get("truncate") is not False:
         # transformers takes a missing `truncate` as true, which rounds the ramp: frequencies up to 76 % off.
-        problems.append(f"{section}.truncate must be false, not {rope.get('truncate', 'missing')!r}")
+        problems.append(f"{section}.truncate must be false, not {shown(rope.get('truncate', 'missing'))}")
     problems += [
-        f"{section}.{name} must be {neutral!r} or missing, not {rope[name]!r}"
+        f"{section}.{name} must be {neutral!r} or missing, not {shown(rope[name])}"
         for name, neutral in _HF_ROPE_FIXED.items()
         if rope.get(name) not in (None, neutral)
     ]
@@ -182,20 +183,20 @@ def _rope_problems(section: str, rope: Mapping[str, Any]) -> list[str]:
         if not isinstance(attention, int | float) or not (
             usual - ATTENTION_FACTOR_TOLERANCE <= attention <= usual + ATTENTION_FACTOR_TOLERANCE  # of any int
         ):
-            problems.append(f"{section}.attention_factor = {attention!r} differs from YaRN's {usual:.6f}")
+            problems.append(f"{section}.attention_factor = {shown(attention)} differs from YaRN's {usual:.6f}")
     return problems
 
 
 def _contradictions(document: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
     problems = [
-        f"{name} must be {fixed!r}, not {document[name]!r}"
+        f"{name} must be {fixed!r}, not {shown(document[name])}"
         for name, fixed in _HF_FIXED.items()
         if name in document and document[name] != fixed
     ]
     context = document.get("initial_context_length")
     if context is not None and values["initial_context_length"] not in (None, context):
         problems.append(
-            f"initial_context_length = {context!r} contradicts "
+            f"initial_context_length = {shown(context)} contradicts "
             f"original_max_position_embeddings = {values['initial_context_length']!r}"
         )
     layers, kinds = values["num_hidden_layers"], document.get("layer_types")

@@ -4,8 +4,12 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from gptoss_weights.wording import shown
+
 __all__ = [
     "EITHER_NUMBERS",
+    "LONGEST_KEY",
+    "MOST_HINTS",
     "NUMBERS",
     "RMS_NORM_EPS",
     "SWIGLU_ALPHA",
@@ -13,6 +17,9 @@ __all__ = [
     "kept_spelling",
     "read_number",
 ]
+
+LONGEST_KEY = 64  # characters that a misspelling of a key of ours may have
+MOST_HINTS = 100  # unknown keys that are held against the known ones: a config may be made of nothing else
 
 RMS_NORM_EPS = 1e-5  # openai/gpt-oss torch/model.py, RMSNorm
 SWIGLU_ALPHA = 1.702  # openai/gpt-oss torch/model.py, swiglu
@@ -44,17 +51,17 @@ def read_number(
     document: Mapping[str, Any], key: str, name: str, problems: list[str], *, known: Collection[str], section: str = ""
 ) -> float | None:
     """The number under a key, or None and one problem more."""
-    shown = f"{section}.{key}" if section else key
+    place = f"{section}.{key}" if section else key
     if key not in document:
-        strangers = [other for other in document if other not in known]
+        strangers = [other for other in document if other not in known and len(other) <= LONGEST_KEY][:MOST_HINTS]
         near = difflib.get_close_matches(key, strangers, n=1, cutoff=0.8)
-        problems.append(f"{shown} is missing" + (f" (is {near[0]!r} a misspelling?)" if near else ""))
+        problems.append(f"{place} is missing" + (f" (is {near[0]!r} a misspelling?)" if near else ""))
         return None
     value = document[key]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or (name in WHOLE_NUMBERS and isinstance(value, float) and not value.is_integer()):
         wanted = "a whole number" if name in WHOLE_NUMBERS else "a number"
-        problems.append(f"{shown} must be {wanted}, not {value!r}")
+        problems.append(f"{place} must be {wanted}, not {shown(value)}")
         return None
     return int(value) if name in WHOLE_NUMBERS else value
 

@@ -5,6 +5,7 @@ the folder do. Nothing outside the folder is read: an index may not point out of
 symbolic link, except into the `blobs` of the Hugging Face cache that the folder is a snapshot of.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,14 @@ from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.safetensors_files import read_header
 from gptoss_weights.json_files import load_json_object
+from gptoss_weights.wording import shown, shown_name
 
-__all__ = ["INDEX_NAME", "SIDE_FILES", "FolderContents", "read_folder", "side_files"]
+__all__ = ["INDEX_NAME", "SIDE_FILES", "FolderContents", "inside", "read_folder", "side_files"]
 
 INDEX_NAME = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d+)-of-(?P<last>\d+)\.safetensors")
 
+_PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _OUTSIDE = "which is outside the folder"
 _CORRECT_THE_INDEX = "Correct the index, or download it again."
 
@@ -72,14 +75,15 @@ def read_folder(folder: Path) -> FolderContents:
     fixes: list[str | None] = [None for _ in problems]
     for name in names:
         try:
-            header = read_header(_inside(folder, name))
+            header = read_header(inside(folder, name))
         except CheckpointError as error:
             problems.append(error.problem)
             fixes.append(error.fix)
             continue
         for raw_name, stored in header.items():
             if raw_name in tensors:
-                problems.append(f"{folder / name}: {raw_name} stands in {tensors[raw_name].path.name} as well")
+                twice = f"{shown_name(raw_name)} stands in {tensors[raw_name].path.name} as well"
+                problems.append(f"{folder / name}: {twice}")
             tensors.setdefault(raw_name, stored)
     if index is not None and not problems:
         problems += _index_problems(folder, index, tensors)
@@ -99,7 +103,7 @@ def side_files(folder: Path) -> dict[str, Path]:
     for place in folders:
         for name in SIDE_FILES:
             if name not in found and (place / name).is_file():
-                found[name] = _inside(place, name)
+                found[name] = inside(place, name)
     return found
 
 
@@ -107,30 +111,36 @@ def _read_index(folder: Path, problems: list[str]) -> dict[str, str] | None:
     path = folder / INDEX_NAME
     if not path.exists():
         return None
-    weight_map = load_json_object(_inside(folder, INDEX_NAME), what="the index").get("weight_map")
+    weight_map = load_json_object(inside(folder, INDEX_NAME), what="the index").get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError("the index has no weight_map of tensor name → file name", where=path)
     if not weight_map:
         raise CheckpointError("the index lists no tensors, its weight_map is empty", where=path, fix=_CORRECT_THE_INDEX)
-    index: dict[str, str] = {}
+    counts = collections.Counter(weight_map.values())
+    first = {name: tensor for tensor, name in reversed(weight_map.items())}
     refused: set[str] = set()
-    for tensor, name in weight_map.items():
+    for name, count in counts.items():
         if _leaves_folder(name):
-            if name not in refused:
-                problems.append(f"{path}: {tensor} is said to be in {name!r}, {_OUTSIDE}")
+            what = f"{shown_name(first[name])} is said to be in {shown(name)}, {_OUTSIDE}"
+            problems.append(f"{path}: {what}")
             refused.add(name)
-        elif not (folder / name).exists():
-            if name not in refused:
-                count = sum(other == name for other in weight_map.values())
-                problems.append(f"{folder / name}: the file is missing; the index says that it holds {count} tensors")
+        elif not _exists(folder / name):
+            where = f"{folder}/{shown_name(name)}"
+            problems.append(f"{where}: the file is missing; the index says that it holds {count} tensors")
             refused.add(name)
-        else:
-            index[tensor] = name
+    index = {tensor: name for tensor, name in weight_map.items() if name not in refused}
     if not index and problems:
         is_outside = any(_OUTSIDE in problem for problem in problems)
         fix = _CORRECT_THE_INDEX if is_outside else "Download the missing files again."
         raise CheckpointError("; ".join(problems), fix=fix)
     return index
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long for any file
+        return False
 
 
 def _leaves_folder(name: str) -> bool:
@@ -144,18 +154,25 @@ def _leaves_folder(name: str) -> bool:
     )
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """The file's path, once it is known not to lead out of the folder.
 
     Raises:
-        CheckpointError: a symbolic link leads elsewhere.
+        CheckpointError: a symbolic link leads elsewhere, nowhere, or in a circle.
     """
     path = folder / name
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError):  # the latter up to Python 3.12
+        raise CheckpointError(
+            "the symbolic link leads in a circle", where=path, fix="Put the file itself there."
+        ) from None
     if not any(target.is_relative_to(root) for root in _allowed_roots(folder)):
         raise CheckpointError(
             "the symbolic link leads out of the folder", where=path, found=target, fix="Put the file itself there."
         )
+    if path.is_symlink() and not target.exists():
+        raise CheckpointError("the symbolic link leads nowhere", where=path, found=target, fix="Download it again.")
     return path
 
 
@@ -208,11 +225,13 @@ def _index_problems(folder: Path, index: Mapping[str, str], tensors: Mapping[str
     problems = []
     for tensor, name in index.items():
         if tensor not in tensors:
-            problems.append(f"{folder / name}: {tensor} is missing, though the index places it there")
+            problems.append(f"{folder / name}: {shown_name(tensor)} is missing, though the index places it there")
         elif tensors[tensor].path != folder / name:
-            problems.append(f"{tensors[tensor].path}: the index places {tensor} in {name} instead")
+            problems.append(f"{tensors[tensor].path}: the index places {shown_name(tensor)} in {name} instead")
     problems += [
-        f"{stored.path}: the index does not list {tensor}" for tensor, stored in tensors.items() if tensor not in index
+        f"{stored.path}: the index does not list {shown_name(tensor)}"
+        for tensor, stored in tensors.items()
+        if tensor not in index
     ]
     return problems
 
@@ -224,8 +243,13 @@ def _no_weights(folder: Path) -> CheckpointError:
             where=folder,
             fix=f"Open {folder / 'original'} instead.",
         )
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLED)
+    if pickles:
         return CheckpointError(
-            "the folder holds pickled weights, which are never opened", where=folder, expected="*.safetensors files"
+            "the folder holds pickled weights, which are never opened",
+            where=folder,
+            expected="*.safetensors files",
+            found=", ".join(pickles[:3]),
+            fix="Ask for safetensors, or save them as such in a place that trusts them.",
         )
     return CheckpointError("the folder holds no *.safetensors files", where=folder)

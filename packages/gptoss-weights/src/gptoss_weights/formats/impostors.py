@@ -1,10 +1,11 @@
 """What often lies under a weight file's name, told by its first bytes, and said in words."""
 
 from pathlib import Path
+from typing import NoReturn
 
 from gptoss_weights.errors import CheckpointError
 
-__all__ = ["LOOKED_AT_BYTES", "refuse_impostors"]
+__all__ = ["LOOKED_AT_BYTES", "refuse_impostors", "refuse_stray_file"]
 
 LOOKED_AT_BYTES = 64
 
@@ -49,3 +50,20 @@ def refuse_impostors(path: Path, start: bytes, *, what: str = "the weights", wan
     place, brace = _SAFETENSORS_OPENING
     if start.startswith(_PICKLE_PROTOCOLS) and start[place] != brace:
         raise CheckpointError("the file is a pickle, which is never opened", where=path, fix=f"Give {wanted}.")
+
+
+def refuse_stray_file(path: Path) -> NoReturn:
+    """Refuses a file that was given as the checkpoint and is no bundle.
+
+    Raises:
+        CheckpointError: always; a pickle is called by its name.
+    """
+    wanted = "the folder of its safetensors files, or a .msgpack file"
+    if path.is_file():
+        with path.open("rb") as file:
+            refuse_impostors(path, file.read(LOOKED_AT_BYTES), wanted=wanted)
+    raise CheckpointError(
+        "a checkpoint is a folder or a .msgpack file, but this is neither",
+        where=path,
+        fix="Give the folder that it is in.",
+    )

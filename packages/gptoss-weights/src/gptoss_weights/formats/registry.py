@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.base import Format
+from gptoss_weights.formats.impostors import refuse_stray_file
 from gptoss_weights.formats.layouts import HUGGINGFACE, HUGGINGFACE_PLAIN, OPENAI, Layout
 from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.location import is_orbax
@@ -68,11 +68,7 @@ def open_format(path: Path | str, *, config: Path | None) -> Checkpoint:
 
         return open_flax(place, config=config)
     if not place.is_dir():
-        raise CheckpointError(
-            "a checkpoint is a folder or a .msgpack file, but this is neither",
-            where=place,
-            fix="Give the folder that it is in.",
-        )
+        refuse_stray_file(place)
     from gptoss_weights.formats.safetensors_folder import open_safetensors_folder
 
     return open_safetensors_folder(place, config=config)

@@ -18,12 +18,14 @@ from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.impostors import LOOKED_AT_BYTES, refuse_impostors
 from gptoss_weights.json_files import parse_json_object
+from gptoss_weights.wording import shown, shown_name
 
 __all__ = ["DTYPES", "MAX_HEADER_BYTES", "read_header"]
 
 MAX_HEADER_BYTES = 100_000_000  # huggingface/safetensors, MAX_HEADER_SIZE
 LENGTH_BYTES = 8
 _LARGEST_SIZE = 2**63 - 1
+_LARGEST_RANK = 32
 
 DTYPES: Mapping[str, np.dtype] = {
     "BOOL": np.dtype(np.bool),
@@ -78,31 +80,43 @@ def read_header(path: Path) -> dict[str, StoredArray]:
         file.seek(LENGTH_BYTES)
         header = parse_json_object(file.read(length), what="the header", where=path)
     data_start = LENGTH_BYTES + length
+    _check_metadata(path, header.get("__metadata__", {}))
     arrays = [_array(path, name, entry, data_start) for name, entry in header.items() if name != "__metadata__"]
     arrays.sort(key=lambda item: (item[1].offset, item[1].nbytes))
     _check_coverage(path, arrays, data_start, size)
     return dict(arrays)
 
 
+def _check_metadata(path: Path, metadata: object) -> None:
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise CheckpointError("the header's __metadata__ is no object of texts", where=path, found=shown(metadata))
+
+
 def _array(path: Path, name: str, entry: object, data_start: int) -> tuple[str, StoredArray]:
-    where = f"{path}: {name}"
+    where = f"{path}: {shown_name(name)}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError("the header entry is not {dtype, shape, data_offsets}", where=where)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CheckpointError("unknown dtype", where=where, expected=f"one of {', '.join(DTYPES)}", found=repr(dtype))
+        raise CheckpointError("unknown dtype", where=where, expected=f"one of {', '.join(DTYPES)}", found=shown(dtype))
     if not _are_sizes(shape):
-        raise CheckpointError("the shape is not a list of sizes ≥ 0", where=where, found=shape)
+        raise CheckpointError("the shape is not a list of sizes ≥ 0", where=where, found=shown(shape))
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise CheckpointError("data_offsets are not [begin, end] with 0 ≤ begin ≤ end", where=where, found=offsets)
+        raise CheckpointError(
+            "data_offsets are not [begin, end] with 0 ≤ begin ≤ end", where=where, found=shown(offsets)
+        )
+    if len(shape) > _LARGEST_RANK:
+        raise CheckpointError(f"the shape has more than {_LARGEST_RANK} axes", where=where, found=len(shape))
+    if max(*shape, *offsets) > _LARGEST_SIZE:
+        raise CheckpointError("the size overflows 63 bits", where=where, found=f"{shown(shape)} of {dtype}")
     nbytes = math.prod(shape) * DTYPES[dtype].itemsize
-    if nbytes > _LARGEST_SIZE or offsets[1] > _LARGEST_SIZE:
-        raise CheckpointError("the size overflows 63 bits", where=where, found=f"{shape} of {dtype}")
+    if nbytes > _LARGEST_SIZE:
+        raise CheckpointError("the size overflows 63 bits", where=where, found=f"{shown(shape)} of {dtype}")
     if offsets[1] - offsets[0] != nbytes:
         raise CheckpointError(
             "shape and dtype do not fit the bytes reserved",
             where=where,
-            expected=f"{nbytes} bytes for {shape} of {dtype}",
+            expected=f"{nbytes} bytes for {shown(shape)} of {dtype}",
             found=f"{offsets[1] - offsets[0]} bytes",
         )
     stored = StoredArray(path=path, offset=data_start + offsets[0], dtype=DTYPES[dtype], shape=tuple(shape))
@@ -121,13 +135,13 @@ def _check_coverage(path: Path, arrays: list[tuple[str, StoredArray]], data_star
             overlaps = array.offset < position
             raise CheckpointError(
                 "the tensor overlaps the one before it" if overlaps else "there is a hole before the tensor",
-                where=f"{path}: {name}",
+                where=f"{path}: {shown_name(name)}",
                 expected=f"begin {position - data_start}",
                 found=f"begin {array.offset - data_start}",
             )
         position += array.nbytes
     if position > size:
-        last = arrays[-1][0]
+        last = shown_name(arrays[-1][0])
         raise CheckpointError(
             f"the file is truncated: it ends before the end of {last}",
             where=path,

@@ -6,7 +6,7 @@ from pathlib import Path
 from gptoss_weights.checkpoint import Checkpoint, StoredArray
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
-from gptoss_weights.formats.folder import FolderContents, read_folder, side_files
+from gptoss_weights.formats.folder import FolderContents, inside, read_folder, side_files
 from gptoss_weights.formats.layouts import HUGGINGFACE, HUGGINGFACE_PLAIN, OPENAI, Layout
 from gptoss_weights.formats.orientation import (
     refuse_leftover_quantization,
@@ -17,6 +17,7 @@ from gptoss_weights.formats.problems import gathered_problems
 from gptoss_weights.formats.raw_tensors import RawTensor, locate
 from gptoss_weights.formats.safetensors_files import DTYPES
 from gptoss_weights.stored_checkpoint import StoredCheckpoint
+from gptoss_weights.wording import shown_name
 
 __all__ = ["open_safetensors_folder"]
 
@@ -32,7 +33,7 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
         CheckpointError: anything that is not as the config and the schema say, all of it at once.
     """
     contents = read_folder(folder)
-    geometry = GptOssConfig.read(config or folder / "config.json")
+    geometry = GptOssConfig.read(config or inside(folder, "config.json"))
     problems = list(contents.problems)
     layout = _layout_of(folder, contents) if contents.tensors else None
     if layout is HUGGINGFACE_PLAIN:
@@ -53,7 +54,7 @@ def open_safetensors_folder(folder: Path, *, config: Path | None) -> Checkpoint:
         transposed={part.spec.name for raw in raw_tensors for part in raw.parts if part.is_transposed},
     )
     if layout is HUGGINGFACE_PLAIN:
-        refuse_transposed_squares(folder, checkpoint)
+        refuse_transposed_squares(folder, checkpoint, inputs_first=True)
     return checkpoint
 
 
@@ -68,7 +69,7 @@ def _layout_of(folder: Path, contents: FolderContents) -> Layout:
         "the tensors are named as in no layout that is known here",
         where=folder,
         expected="model.layers.… (Hugging Face) or block.… (OpenAI's original/)",
-        found=", ".join(sorted(names)[:3]),
+        found=", ".join(shown_name(name) for name in sorted(names)[:3]),
     )
 
 
@@ -88,7 +89,9 @@ def _mismatches(folder: Path, layout: Layout, config: GptOssConfig, found: Mappi
                 f"{stored.path}: {raw.name} has the wrong {what}, expected {_form(raw)}, found {_form(stored)}"
             )
     problems += [
-        f"{stored.path}: {name} is no tensor of this geometry" for name, stored in found.items() if name not in names
+        f"{stored.path}: {shown_name(name)} is no tensor of this geometry"
+        for name, stored in found.items()
+        if name not in names
     ]
     return problems
 

@@ -126,7 +126,7 @@ class HubConnection:
                 if tries == self.retries:
                     raise NetworkError("the Hub does not answer", where=self.endpoint, found=str(error)) from error
                 self.pause(tries + 1, error.wait_s)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise NetworkError(
                     "what answers does not speak the Hub's protocol",
                     where=self.endpoint,

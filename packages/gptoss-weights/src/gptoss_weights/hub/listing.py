@@ -3,12 +3,13 @@
 import dataclasses
 
 from huggingface_hub import HfApi
-from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from gptoss_weights.errors import NetworkError
 from gptoss_weights.hub.connection import HubConnection
 from gptoss_weights.hub.content_hash import ContentHash
 from gptoss_weights.hub.selection import LayoutChoice, select_paths
+from gptoss_weights.wording import shown
 
 __all__ = ["Listing", "RemoteFile", "list_files"]
 
@@ -57,16 +58,39 @@ def list_files(connection: HubConnection, layout: LayoutChoice) -> Listing:
             connection.repo, revision=connection.revision, files_metadata=True, timeout=connection.timeout_s
         )
     )
-    siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    siblings = connection.ask(lambda: _checked(info))
     paths = select_paths(siblings, layout, repo=connection.repo)
     pinned = dataclasses.replace(connection, revision=info.sha or connection.revision)
-    left_out = [sibling for path, sibling in siblings.items() if path not in set(paths)]
+    wanted = set(paths)
+    left_out = [sibling for path, sibling in siblings.items() if path not in wanted]
     return Listing(
         connection=pinned,
         files=tuple(_remote_file(pinned, siblings[path]) for path in paths),
         left_out=len(left_out),
         left_out_bytes=sum(sibling.size or 0 for sibling in left_out),
     )
+
+
+def _checked(info: ModelInfo) -> dict[str, RepoSibling]:
+    """Path → what the Hub says of the file; its client takes every value as it comes.
+
+    Raises:
+        ValueError: a value is not of its kind.
+    """
+    siblings: dict[str, RepoSibling] = {}
+    if not isinstance(info.sha, str | None):
+        raise ValueError(f"the commit is {shown(info.sha)}")
+    for sibling in info.siblings or []:
+        path, nbytes = sibling.rfilename, sibling.size
+        hashes = (sibling.blob_id, None if sibling.lfs is None else sibling.lfs.sha256)
+        if not isinstance(path, str):
+            raise ValueError(f"the path of a file is {shown(path)}")
+        if nbytes is not None and (type(nbytes) is not int or nbytes < 0):
+            raise ValueError(f"the size of {shown(path)} is {shown(nbytes)}")
+        if not all(isinstance(text, str | None) for text in hashes):
+            raise ValueError(f"the hash of {shown(path)} is no text")
+        siblings[path] = sibling
+    return siblings
 
 
 def _remote_file(connection: HubConnection, sibling: RepoSibling) -> RemoteFile:

@@ -11,6 +11,7 @@ from pathlib import Path
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.flax_msgpack.tree import flax_config_path
 from gptoss_weights.formats.folder import INDEX_NAME, SIDE_FILES, read_folder
+from gptoss_weights.formats.impostors import refuse_stray_file
 from gptoss_weights.formats.orbax.location import find_item, is_orbax
 from gptoss_weights.places import as_place, require_existing
 
@@ -85,11 +86,7 @@ def find_artefact(path: Path | str) -> Artefact:
         return _bundle(place)
     require_existing(place)
     if not place.is_dir():
-        raise CheckpointError(
-            "a checkpoint is a folder or a .msgpack file, but this is neither",
-            where=place,
-            fix="Give the folder that it is in.",
-        )
+        refuse_stray_file(place)
     if is_orbax(place):
         return _orbax(place)
     return _bundle_in(place) or Artefact(place, place / MANIFEST_NAME, "safetensors")

@@ -18,11 +18,13 @@ from gptoss_weights.durable_files import write_durably
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.file_hashing import FileRange
 from gptoss_weights.json_files import load_json_object
+from gptoss_weights.wording import shown
 
 __all__ = ["FileEntry", "Manifest", "TensorEntry", "read_manifest"]
 
 VERSION = 1
 _VERSION_KEY, _SELF_KEY = "manifest_version", "manifest_sha256"
+_LONGEST_NAME = 255  # bytes, in every file system of POSIX
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -162,7 +164,7 @@ def read_manifest(path: Path) -> Manifest:
         )
     try:
         return _parse(document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"the manifest is not as this version writes it ({error!r})", where=path) from None
 
 
@@ -189,13 +191,15 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
 def _safe(path: str) -> str:
     """The path, once it is known not to lead out of the folder."""
     if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or "\0" in path:
-        raise ValueError(f"{path!r} lies outside the folder")
+        raise ValueError(f"{shown(path)} lies outside the folder")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.split("/")):
+        raise ValueError(f"{shown(path)} is no name of a file")
     return path
 
 
 def _hex(digest: str) -> str:
     if not _HEX.fullmatch(digest):
-        raise ValueError(f"{digest!r} is no SHA-256")
+        raise ValueError(f"{shown(digest)} is no SHA-256")
     return digest
 
 

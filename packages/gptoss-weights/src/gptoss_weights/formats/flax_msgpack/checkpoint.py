@@ -67,6 +67,12 @@ class FlaxCheckpoint(Checkpoint):
                 self._places[spec.name] = _Place(rows, start, leaf.is_kernel)
                 start += spec.shape[0]
 
+    def places(self, name: str) -> tuple[Path | str, ...]:
+        """The file."""
+        if name not in self._places:
+            raise KeyError(name)
+        return (self._path,)
+
     def read(self, name: str, index: Index = ()) -> np.ndarray:
         """One tensor or a part of it: a view where that lies in one piece, otherwise a copy."""
         place, shape = self._places[name], self.specs[name].shape

@@ -20,6 +20,7 @@ from gptoss_weights.formats.flax_msgpack.tree import (
     shown_path,
 )
 from gptoss_weights.formats.folder import side_files
+from gptoss_weights.formats.orientation import refuse_transposed_squares
 from gptoss_weights.formats.problems import gathered_problems
 
 __all__ = ["open_flax"]
@@ -50,7 +51,11 @@ def open_flax(path: Path, *, config: Path | None) -> Checkpoint:
     problems = _mismatches(file, leaves, arrays)
     if problems:
         raise gathered_problems(file, problems, fix=_OTHER_CONFIG)
-    return FlaxCheckpoint(config=geometry, side_files=side_files(file.parent), path=file, leaves=leaves, arrays=arrays)
+    checkpoint = FlaxCheckpoint(
+        config=geometry, side_files=side_files(file.parent), path=file, leaves=leaves, arrays=arrays
+    )
+    refuse_transposed_squares(file, checkpoint, inputs_first=False)
+    return checkpoint
 
 
 def _only_msgpack(folder: Path) -> Path:

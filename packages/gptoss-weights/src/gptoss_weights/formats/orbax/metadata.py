@@ -11,6 +11,7 @@ from typing import Any
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.orbax.location import OCDBT_MANIFEST, TREE_METADATA, Location
 from gptoss_weights.json_files import parse_json_object
+from gptoss_weights.wording import shown
 
 __all__ = ["Tree", "checkpoint_metadata_text", "read_tree", "tree_metadata_text"]
 
@@ -97,6 +98,6 @@ def _path_of_array(entry: Any, where: str) -> tuple[str, ...] | None:
         is_empty = bool(entry["value_metadata"].get("skip_deserialize", False))
     except (AttributeError, KeyError, TypeError):
         raise CheckpointError(
-            "an entry of the Orbax metadata is not {key_metadata, value_metadata}", where=where, found=repr(entry)[:80]
+            "an entry of the Orbax metadata is not {key_metadata, value_metadata}", where=where, found=shown(entry)
         ) from None
     return None if is_empty else keys

@@ -4,8 +4,10 @@ A read asks TensorStore for the region of a leaf that the index needs, which fet
 the region touches and nothing else; so what a read costs was decided by whoever cut the chunks. Ours
 hold one expert of one layer. MaxText's may hold several experts of all layers, up to 2 GiB: those
 stay decoded in a bounded cache, so that neighbours asked for one after the other decode a chunk once.
+Since opening must fetch no chunk, which way round square matrices stand is looked at when they are read.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from gptoss_weights.formats.orbax.location import ITEM_NAMES, Location, find_ite
 from gptoss_weights.formats.orbax.metadata import read_tree
 from gptoss_weights.formats.orbax.selection import Selection
 from gptoss_weights.formats.orbax.tree import ROOT, Place, leaf_places, orbax_leaves
+from gptoss_weights.formats.orientation import SquareSample, refuse_transposed, square_samples
 from gptoss_weights.json_files import parse_json_object
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ def open_orbax(path: Path | str, *, config: Path | None) -> "OrbaxCheckpoint":
         format="orbax-scanned" if is_scanned else "orbax-unscanned",
         side_files=_side_files(places),
         item=item,
+        is_database=tree.is_ocdbt,
         places=leaf_places(leaves),
         arrays=open_arrays(item, tree, leaves, found),
     )
@@ -84,6 +88,7 @@ class OrbaxCheckpoint(Checkpoint):
         format: "orbax-scanned" or "orbax-unscanned".
         side_files: File name → path.
         item: The folder of the tree.
+        is_database: Whether the arrays stand in one database, rather than in a folder each.
         places: Canonical name → where it stands.
         arrays: Key of a leaf → its opened array; the caller has held them against the schema.
     """
@@ -95,6 +100,7 @@ class OrbaxCheckpoint(Checkpoint):
         format: str,  # noqa: A002 - as the attribute of Checkpoint
         side_files: Mapping[str, Path],
         item: Location,
+        is_database: bool,
         places: Mapping[str, tuple[Place, ...]],
         arrays: Mapping[str, "tensorstore.TensorStore"],
     ) -> None:
@@ -102,11 +108,33 @@ class OrbaxCheckpoint(Checkpoint):
         self.format = format
         self.side_files = side_files
         self._item = item
+        self._is_database = is_database
         self._places = places
         self._arrays = arrays
+        self._unseen = square_samples(config, inputs_first=True, splits_gate_and_up=True)
+
+    def places(self, name: str) -> tuple[Path | str, ...]:
+        """The folders of the arrays that hold some of a tensor, two for gate and up; of a database, the item's."""
+        item: Path | str = str(self._item) if self._item.path is None else self._item.path
+        if self._is_database:
+            return (item,)
+        keys = [place.leaf.key for place in self._places[name]]
+        return tuple(item / key if isinstance(item, Path) else f"{item}/{key}" for key in keys)
 
     def read(self, name: str, index: Index = ()) -> np.ndarray:
         """One tensor or a part of it; an index that takes gate rows only, or up rows only, reads only those."""
+        if samples := self._unseen.pop(name, None):
+            self._refuse_transposed(name, samples)
+        return self._read(name, index)
+
+    def _refuse_transposed(self, name: str, samples: list[SquareSample]) -> None:
+        try:
+            refuse_transposed(f"{self._item}: {name}", samples, functools.partial(self._read, name))
+        except CheckpointError:
+            self._unseen[name] = samples  # however often it is asked for
+            raise
+
+    def _read(self, name: str, index: Index) -> np.ndarray:
         places = self._places[name]
         selection = Selection.of(index, places[0].leaf)
         values = np.empty(selection.split_shape, self._arrays[places[0].leaf.key].dtype.numpy_dtype)
