@@ -59,7 +59,7 @@ def refuse_stray_file(path: Path) -> NoReturn:
         CheckpointError: always; a pickle is called by its name.
     """
     wanted = "the folder of its safetensors files, or a .msgpack file"
-    if path.is_file():
+    if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
             refuse_impostors(path, file.read(LOOKED_AT_BYTES), wanted=wanted)
     raise CheckpointError(
