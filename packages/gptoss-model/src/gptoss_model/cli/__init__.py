@@ -6,7 +6,13 @@ from gptoss_weights.cli_errors import ErrorMappingGroup
 __all__ = ["main"]
 
 
-@click.group(cls=ErrorMappingGroup, lazy_commands={"generate": "gptoss_model.cli.generate:generate_command"})
+@click.group(
+    cls=ErrorMappingGroup,
+    lazy_commands={
+        "generate": "gptoss_model.cli.generate:generate_command",
+        "plan": "gptoss_model.cli.plan:plan_command",
+    },
+)
 @click.version_option(package_name="gptoss-model")
 def main() -> None:
     """Run GPT-OSS in JAX."""

@@ -26,6 +26,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.kv_cache import KVCache
 from gptoss_model.ops.moe import ExpertWeights
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.sharding.partitioning import Partitioning
@@ -71,6 +72,17 @@ class Shards:
 
     partitioning: Partitioning = dataclasses.field(default_factory=Partitioning)
     batch_axes: tuple[str, ...] = ()
+
+    def rows(self) -> PartitionSpec:
+        """How an array with a leading batch axis is split."""
+        return PartitionSpec(self.batch_axes or None)
+
+    def cache_partitions(self, cache: KVCache) -> KVCache:
+        """How each buffer of a cache is split: the batch, and the kv heads over tensor."""
+        buffer = (self.batch_axes or None, None, "tensor", None)
+        part = PartitionSpec(None, *buffer) if cache.scan_layers else PartitionSpec(*buffer)
+        parts = (part,) * len(cache.keys)
+        return dataclasses.replace(cache, keys=parts, values=parts, lengths=self.rows())
 
     def gathered[M: nnx.Module](self, module: M) -> M:
         """The module with its parameters whole along fsdp; packed ones travel packed."""
