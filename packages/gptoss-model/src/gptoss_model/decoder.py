@@ -28,6 +28,7 @@ from gptoss_model.layers import DecoderLayer, Embedding, RMSNorm, Rotary
 from gptoss_model.ops.moe import StackedMatrices
 from gptoss_model.parameters import LAYER_PAIR, PackedParam, ParameterScope
 from gptoss_model.probing import ProbeRecorder
+from gptoss_model.sharding.shards import Shards
 
 __all__ = ["Decoder", "LayerPairs", "LayerStep", "RematPolicy"]
 
@@ -47,11 +48,13 @@ class LayerStep:
     Attributes:
         rotary: Cosines and sines of the positions.
         positions: int32 [B, T], −1 for padding.
+        shards: What this device has of the step.
         remat: What the gradient may keep of a layer instead of computing it again; None: everything.
     """
 
     rotary: Rotary
     positions: jax.Array
+    shards: Shards
     remat: RematPolicy | None = None
 
     def run(
@@ -75,11 +78,12 @@ class LayerStep:
         """
 
         def run(layer: DecoderLayer, x: jax.Array) -> tuple[jax.Array, KVCache | None, Probes]:
-            record = ProbeRecorder(wanted)
+            record, shards = ProbeRecorder(wanted), self.shards
+            layer = shards.gathered(layer)  # inside what `remat` repeats, so that no layer stays whole
             if cache is None:
-                x, _ = layer(x, self.rotary, self.positions, None, record)
+                x, _ = layer(x, self.rotary, self.positions, None, record, shards)
                 return x, None, record.values
-            x, part = layer(x, self.rotary, self.positions, cache.part(number, row), record)
+            x, part = layer(x, self.rotary, self.positions, cache.part(number, row), record, shards)
             return x, cache.with_part(number, part), record.values
 
         if self.remat is not None:

@@ -4,6 +4,7 @@ What flows between them: x [B, T, D], the residual stream in the dtype of the ac
 positions int32 [B, T], −1 for padding; and the cosines and sines of those positions.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from gptoss_model.kv_cache import KeyValues, LayerCache
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
 from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
+from gptoss_model.sharding.shards import Shards
 
 __all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
 
@@ -38,9 +40,9 @@ class Linear(nnx.Module):
         self.weight = parameters("weight")
         self.bias = parameters("bias") if has_bias else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [..., in] to [..., out]."""
-        return ops.linear(x, self.weight[...], None if self.bias is None else _cast(self.bias, x))
+    def __call__(self, x: jax.Array, *, total: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
+        """Maps [..., in] to [..., out]; `total` as in `ops.linear`."""
+        return ops.linear(x, self.weight[...], None if self.bias is None else _cast(self.bias, x), total=total)
 
 
 class Embedding(nnx.Module):
@@ -50,9 +52,9 @@ class Embedding(nnx.Module):
         self.weight = parameters("weight")
         self.dtype = self.weight[...].dtype if dtype is None else jnp.dtype(dtype)
 
-    def __call__(self, tokens: jax.Array) -> jax.Array:
+    def __call__(self, tokens: jax.Array, shards: Shards) -> jax.Array:
         """Maps ids [B, T] to [B, T, D]."""
-        return ops.rounded(self.weight[...].at[tokens].get(mode="clip"), self.dtype)
+        return ops.rounded(shards.look_up(self.weight[...], tokens), self.dtype)
 
 
 class RMSNorm(nnx.Module):
@@ -79,7 +81,7 @@ class Attention(nnx.Module):
         self.window = window
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C
+        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, shards: Shards
     ) -> tuple[jax.Array, C]:
         """Attends over the new tokens, and over those in the cache if there is one."""
         q = ops.apply_rope(self._heads(self.q_proj(x)), *rotary)
@@ -98,7 +100,7 @@ class Attention(nnx.Module):
             key_positions=seen.positions,
             window=self.window,
         )
-        return self.o_proj(mixed.reshape(*x.shape[:-1], -1)), cache
+        return self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads), cache
 
     def _heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:-1], -1, self.head_dim)
@@ -129,13 +131,13 @@ class Experts(nnx.Module):
         self.swiglu_limit = config.swiglu_limit
         self.moe = moe
 
-    def __call__(self, x: jax.Array, indices: jax.Array, weights: jax.Array, is_real: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, indices: jax.Array, weights: jax.Array, is_real: jax.Array, shards: Shards
+    ) -> jax.Array:
         """The weighted sum of each token's experts, [B, T, D]; zeros for padding."""
         B, T, D = x.shape
-        is_packed = isinstance(self.gate_up_proj, PackedParam)
-        choice = choose_moe_strategy(self.moe, tokens=B * T, is_packed=is_packed)
-        strategy = MOE_STRATEGIES[choice.name]
-        output = strategy(
+        output = shards.run_experts(
+            self._run,
             x.reshape(B * T, D),
             jnp.where(is_real[..., None], indices, NOBODY).reshape(B * T, -1),
             weights.reshape(B * T, -1),
@@ -145,10 +147,15 @@ class Experts(nnx.Module):
                 down_proj=unpack_value(self.down_proj),
                 down_proj_bias=_cast(self.down_proj_bias, x),
             ),
-            swiglu_alpha=SWIGLU_ALPHA,
-            swiglu_limit=self.swiglu_limit,
         )
         return output.reshape(B, T, D)
+
+    def _run(self, x: jax.Array, indices: jax.Array, weights: jax.Array, experts: ExpertWeights) -> jax.Array:
+        """One strategy on tokens [M, D] and the experts that are here."""
+        is_packed = isinstance(self.gate_up_proj, PackedParam)
+        choice = choose_moe_strategy(self.moe, tokens=x.shape[0], is_packed=is_packed)
+        strategy = MOE_STRATEGIES[choice.name]
+        return strategy(x, indices, weights, experts, swiglu_alpha=SWIGLU_ALPHA, swiglu_limit=self.swiglu_limit)
 
 
 class Mlp(nnx.Module):
@@ -158,13 +165,13 @@ class Mlp(nnx.Module):
         self.router = Router(parameters / "router", config)
         self.experts = Experts(parameters / "experts", config, moe=moe)
 
-    def __call__(self, x: jax.Array, is_real: jax.Array, record: LayerRecorder) -> jax.Array:
+    def __call__(self, x: jax.Array, is_real: jax.Array, record: LayerRecorder, shards: Shards) -> jax.Array:
         """Routes every token to its experts."""
         logits, indices, weights = self.router(x)
         record("router_logits", logits)
         record("router_indices", indices)
         record("router_weights", weights)
-        return self.experts(x, indices, weights, is_real)
+        return self.experts(x, indices, weights, is_real, shards)
 
 
 class DecoderLayer(nnx.Module):
@@ -177,13 +184,13 @@ class DecoderLayer(nnx.Module):
         self.mlp = Mlp(parameters / "mlp", config, moe=moe)
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: LayerRecorder
+        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: LayerRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """The residual stream after the layer, and the layer's cache with the new tokens."""
-        attended, cache = self.self_attn(self.input_layernorm(x), rotary, positions, cache)
+        attended, cache = self.self_attn(self.input_layernorm(x), rotary, positions, cache, shards)
         x = ops.add_rounded(x, attended)
         record("attention_residual", x)
-        x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), positions >= 0, record))
+        x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), positions >= 0, record, shards))
         record("output", x)
         return x, cache
 

@@ -6,12 +6,15 @@ which are cast or decoded on the way; on a CPU that buffer is the device's (`hos
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from gptoss_weights import Checkpoint, CheckpointError, GptOssConfig, Mxfp4Tensor
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from gptoss_model.host_parameters import read_parameter
@@ -19,6 +22,8 @@ from gptoss_model.model import GptOss
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.parameters import ParameterSpec, parameter_dtype
+from gptoss_model.sharding.arrays import read_sharded
+from gptoss_model.sharding.placement import Placement
 
 __all__ = ["ExpertForm", "abstract_model", "load_model"]
 
@@ -36,8 +41,9 @@ def load_model(
     moe: str = "auto",
     capacity_factor: float | None = None,
     scan_layers: bool = False,
+    mesh: Mesh | None = None,
 ) -> GptOss:
-    """The model that a checkpoint describes, on the default device.
+    """The model that a checkpoint describes, on the default device or on a mesh.
 
     Args:
         checkpoint: Any open checkpoint.
@@ -50,10 +56,12 @@ def load_model(
         moe: Name of a MoE strategy, or `auto`.
         capacity_factor: Refused, unless None: no strategy drops a token.
         scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters.
+        mesh: Of `make_mesh`; every device gets its part of the parameters, and every process reads
+            only what its devices get. None: the default device.
 
     Raises:
         CheckpointError: `experts` is `mxfp4`, and the checkpoint holds arrays.
-        ValueError: an argument has a value that is not allowed.
+        ValueError: an argument has a value that is not allowed, or the mesh does not divide the model.
         MissingDependencyError: this machine cannot run the strategy.
     """
     check_moe_strategy(moe, capacity_factor=capacity_factor)  # before minutes of reading
@@ -61,22 +69,28 @@ def load_model(
     if experts not in ("stored", "mxfp4", "decoded"):
         raise ValueError(f"experts is 'stored', 'mxfp4' or 'decoded', not {experts!r}")
     source = CheckpointSource(checkpoint=checkpoint, dtype=stored, experts=experts)
-    return GptOss(checkpoint.config, source, dtype=dtype, moe=moe, scan_layers=scan_layers)
+    if mesh is not None:
+        matrices = [ParameterSpec((spec,)) for spec in checkpoint.specs.values() if spec.is_expert_matrix]
+        form: Literal["mxfp4", "decoded"] = "mxfp4" if any(map(source.packs, matrices)) else "decoded"
+        source = dataclasses.replace(source, placement=Placement.of(checkpoint.config, mesh, experts=form))
+    return GptOss(checkpoint.config, source, dtype=dtype, moe=moe, scan_layers=scan_layers, placement=source.placement)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointSource:
-    """Gives every parameter of a model as a checkpoint has it, on the default device.
+    """Gives every parameter of a model as a checkpoint has it.
 
     Attributes:
         checkpoint: Where to read.
         dtype: Of arrays, but for the scales of the norms.
         experts: As in `load_model`.
+        placement: Where to put it; None: on the default device.
     """
 
     checkpoint: Checkpoint
     dtype: jnp.dtype
     experts: ExpertForm
+    placement: Placement | None = None
 
     def __call__(self, spec: ParameterSpec) -> jax.Array | Mxfp4Array:
         """The parameter.
@@ -84,7 +98,15 @@ class CheckpointSource:
         Raises:
             CheckpointError: the checkpoint does not hold it in the form that is wanted.
         """
-        host = read_parameter(self.checkpoint, spec, dtype=parameter_dtype(spec, self.dtype), packed=self.packs(spec))
+        packed, dtype = self.packs(spec), parameter_dtype(spec, self.dtype)
+
+        def read(index: Sequence[slice]) -> np.ndarray | Mxfp4Tensor:
+            return read_parameter(self.checkpoint, spec, dtype=dtype, packed=packed, index=index)
+
+        if self.placement is not None:
+            partition = self.placement.partitioning(spec.tensors[0], is_stacked=spec.is_stacked)
+            return read_sharded(spec.shape, self.placement.mesh, partition, read, packed=packed)
+        host = read(())
         if isinstance(host, Mxfp4Tensor):
             return Mxfp4Array(jax.device_put(host.blocks), jax.device_put(host.scales))
         array: jax.Array = jax.device_put(host)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Collection
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from gptoss_model.layers import Linear, Rotary
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.parameters import ParameterScope, ParameterSource
 from gptoss_model.probing import ProbeRecorder, check_probes
+from gptoss_model.sharding.placement import Placement, partitions_of
+from gptoss_model.sharding.shards import ALONE, Shards
 
 __all__ = ["ForwardOutput", "GptOss"]
 
@@ -51,6 +54,7 @@ class GptOss(nnx.Module):
         capacity_factor: Refused, unless None: no strategy drops a token.
         scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters, so
             that compile time does not grow with depth.
+        placement: The mesh that the source puts the parameters on; None: they are on one device.
 
     Raises:
         ValueError: no such strategy, a capacity factor, the source gives a wrong shape, or an odd
@@ -67,11 +71,14 @@ class GptOss(nnx.Module):
         moe: str = "auto",
         capacity_factor: float | None = None,
         scan_layers: bool = False,
+        placement: Placement | None = None,
     ) -> None:
         moe = check_moe_strategy(moe, capacity_factor=capacity_factor)
-        parameters = ParameterScope(tensor_specs(config), source)
+        partitioning = None if placement is None else placement.partitioning
+        parameters = ParameterScope(tensor_specs(config), source, partitioning=partitioning)
         self.config = config
         self.scan_layers = scan_layers
+        self.placement = placement
         self.model = Decoder(parameters / "model", config, dtype=dtype, moe=moe, scan_layers=scan_layers)
         self.lm_head = Linear(parameters / "lm_head", has_bias=False)
 
@@ -86,7 +93,11 @@ class GptOss(nnx.Module):
         Raises:
             ValueError: a size is not positive.
         """
-        return init_cache(self.config, batch, max_length, self.dtype, scan_layers=self.scan_layers)
+        make = functools.partial(init_cache, self.config, batch, max_length, self.dtype, scan_layers=self.scan_layers)
+        if self.placement is None:
+            return make()
+        shapes: KVCache = jax.eval_shape(make)
+        return self.placement.zeros(shapes, self.placement.shards(batch).cache_partitions(shapes))
 
     def __call__(
         self, tokens: jax.Array, *, mask: jax.Array | None = None, probes: Collection[str] = ()
@@ -123,15 +134,25 @@ class GptOss(nnx.Module):
             remat: What a gradient may keep of each layer instead of computing it again, such as
                 `jax.checkpoint_policies.nothing_saveable`; None: everything.
         """
-        record = ProbeRecorder(probes)
-        record("tokens", tokens)
-        x, _ = self._run_layers(tokens, mask, token_positions(mask), None, record, remat)
-        logits = self.unembed(x, record)
-        return ForwardOutput(logits=logits, probes=record.values)
 
-    def extend(
-        self, tokens: jax.Array, mask: jax.Array, cache: KVCache, record: ProbeRecorder
-    ) -> tuple[jax.Array, KVCache]:
+        def part(model: GptOss, tokens: jax.Array, mask: jax.Array, shards: Shards) -> ForwardOutput:
+            record = ProbeRecorder(probes)
+            record("tokens", tokens)
+            x, _ = model._run_layers(tokens, mask, token_positions(mask), None, record, shards, remat)
+            logits = model._unembed(x, record, shards)
+            return ForwardOutput(logits=logits, probes=record.values)
+
+        if self.placement is None:
+            return part(self, tokens, mask, ALONE)
+        shards = self.placement.shards(len(tokens))
+        rows, logits = shards.rows(), shards.logits(axes=3)
+        probed = {name: logits if name == "logits" else rows for name in probes}
+        fields: dict[str, Any] = {"logits": logits, "probes": probed}
+        results = ForwardOutput(**fields)
+        run = self.placement.run(functools.partial(part, shards=shards), (partitions_of(self), rows, rows), results)
+        return run(self, tokens, mask)
+
+    def extend(self, tokens: jax.Array, mask: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
         """The residual stream of new tokens after the last layer, [B, T, D], and the cache with them.
 
         Raises:
@@ -142,9 +163,36 @@ class GptOss(nnx.Module):
                 f"the model has scan_layers={self.scan_layers}, the cache {cache.scan_layers}; "
                 "make the cache with the model's init_cache"
             )
-        x, after = self._run_layers(tokens, mask, token_positions(mask, cache.lengths), cache, record)
-        assert after is not None
-        return x, after.advance(mask)
+
+        def part(
+            model: GptOss, tokens: jax.Array, mask: jax.Array, cache: KVCache, shards: Shards
+        ) -> tuple[jax.Array, KVCache]:
+            positions = token_positions(mask, cache.lengths)
+            x, after = model._run_layers(tokens, mask, positions, cache, ProbeRecorder(()), shards)
+            assert after is not None
+            return x, after.advance(mask)
+
+        if self.placement is None:
+            return part(self, tokens, mask, cache, ALONE)
+        shards = self.placement.shards(len(tokens))
+        rows, caches = shards.rows(), shards.cache_partitions(cache)
+        partitions = (partitions_of(self), rows, rows, caches)
+        run = self.placement.run(functools.partial(part, shards=shards), partitions, (rows, caches))
+        return run(self, tokens, mask, cache)
+
+    def unembed(self, x: jax.Array) -> jax.Array:
+        """Logits [B, ..., V] from the residual stream [B, ..., D]."""
+
+        def part(model: GptOss, x: jax.Array, shards: Shards) -> jax.Array:
+            return model._unembed(x, ProbeRecorder(()), shards)
+
+        if self.placement is None:
+            return part(self, x, ALONE)
+        shards = self.placement.shards(len(x))
+        run = self.placement.run(
+            functools.partial(part, shards=shards), (partitions_of(self), shards.rows()), shards.logits(axes=x.ndim)
+        )
+        return run(self, x)
 
     def _run_layers(
         self,
@@ -153,17 +201,18 @@ class GptOss(nnx.Module):
         positions: jax.Array,
         cache: KVCache | None,
         record: ProbeRecorder,
+        shards: Shards,
         remat: RematPolicy | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
-        x = self.model.embed_tokens(jnp.where(mask, tokens, 0))
+        x = self.model.embed_tokens(jnp.where(mask, tokens, 0), shards)
         record("embedding", x)
-        return self.model.layers(x, LayerStep(self._rotary(positions), positions, remat), cache, record)
+        step = LayerStep(self._rotary(positions), positions, shards, remat)
+        return self.model.layers(x, step, cache, record)
 
-    def unembed(self, x: jax.Array, record: ProbeRecorder) -> jax.Array:
-        """Logits [..., V] from the residual stream [..., D]."""
+    def _unembed(self, x: jax.Array, record: ProbeRecorder, shards: Shards) -> jax.Array:
         x = self.model.norm(x)
         record("final_norm", x)
-        logits = self.lm_head(x)
+        logits = shards.gathered(self.lm_head)(x)
         record("logits", logits)
         return logits
 

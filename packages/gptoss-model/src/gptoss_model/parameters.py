@@ -20,6 +20,7 @@ from flax import nnx
 from gptoss_weights import TensorSpec
 
 from gptoss_model.ops.mxfp4 import Mxfp4Array
+from gptoss_model.sharding.partitioning import Partitioning
 
 __all__ = [
     "PackedParam",
@@ -89,6 +90,7 @@ class ParameterScope:
         source: Gives the value of a parameter.
         prefixes: The names begin with them; more than one, or `is_stacked`, asks for stacks.
         is_stacked: Whether parameters have a leading axis with one entry a prefix.
+        partitioning: How parameters are split over a mesh; each then knows its `partition`.
     """
 
     def __init__(
@@ -98,17 +100,24 @@ class ParameterScope:
         prefixes: tuple[str, ...] = ("",),
         *,
         is_stacked: bool = False,
+        partitioning: Partitioning | None = None,
     ) -> None:
         self._specs, self._source, self._prefixes, self._is_stacked = specs, source, prefixes, is_stacked
+        self._partitioning = partitioning
 
     def __truediv__(self, name: object) -> "ParameterScope":
         prefixes = tuple(f"{prefix}{name}." for prefix in self._prefixes)
-        return ParameterScope(self._specs, self._source, prefixes, is_stacked=self._is_stacked)
+        return self._within(prefixes, is_stacked=self._is_stacked)
 
     def stack(self, names: Iterable[object]) -> "ParameterScope":
         """The scope of several names at once, whose parameters are stacked."""
         prefixes = tuple(f"{prefix}{name}." for prefix in self._prefixes for name in names)
-        return ParameterScope(self._specs, self._source, prefixes, is_stacked=True)
+        return self._within(prefixes, is_stacked=True)
+
+    def _within(self, prefixes: tuple[str, ...], *, is_stacked: bool) -> "ParameterScope":
+        return ParameterScope(
+            self._specs, self._source, prefixes, is_stacked=is_stacked, partitioning=self._partitioning
+        )
 
     def __call__(self, name: str) -> nnx.Param[jax.Array] | PackedParam:
         """The parameter of that name, as the source gives it.
@@ -120,7 +129,10 @@ class ParameterScope:
         value = self._source(spec)
         if value.shape != spec.shape:
             raise ValueError(f"{spec.name} must have the shape {spec.shape}, not {value.shape}")
-        return PackedParam(value) if isinstance(value, Mxfp4Array) else nnx.Param(value)
+        metadata: dict[str, Any] = {}
+        if self._partitioning is not None:
+            metadata["partition"] = self._partitioning(spec.tensors[0], is_stacked=spec.is_stacked)
+        return PackedParam(value, **metadata) if isinstance(value, Mxfp4Array) else nnx.Param(value, **metadata)
 
 
 def unpack_value(parameter: nnx.Param[jax.Array] | PackedParam) -> jax.Array | Mxfp4Array:

@@ -12,21 +12,21 @@ type LayerRecorder = Callable[[str, jax.Array], None]
 
 
 class ProbeRecorder:
-    """Collects the wanted probes of one forward pass in `values`, in the order of the pass."""
+    """Collects the probes of one forward pass that are `wanted` in `values`, in the order of the pass."""
 
     def __init__(self, wanted: Collection[str]) -> None:
-        self._wanted = frozenset(wanted)
+        self.wanted = frozenset(wanted)
         self.values: dict[str, jax.Array] = {}
 
     def __call__(self, name: str, value: jax.Array) -> None:
         """Keeps a value if its name is wanted."""
-        if name in self._wanted:
+        if name in self.wanted:
             self.values[name] = value
 
     def within(self, layers: Iterable[int]) -> frozenset[str]:
         """The names, inside a layer, of what is wanted of any of these layers."""
         return frozenset(
-            probe for layer in layers for probe in LAYER_PROBES if layer_probe(layer, probe) in self._wanted
+            probe for layer in layers for probe in LAYER_PROBES if layer_probe(layer, probe) in self.wanted
         )
 
     def layer(self, layer: int, values: Mapping[str, jax.Array]) -> None:

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 from gptoss_model import make_mesh
-from gptoss_model.sharding.arrays import read_array, read_packed
+from gptoss_model.sharding.arrays import read_sharded
 from gptoss_weights import Mxfp4Tensor
 from jax.sharding import PartitionSpec as P
 
@@ -23,7 +23,7 @@ class Reader:
 def test_array_is_read_part_by_part_and_no_byte_twice(partition):
     mesh = make_mesh("fsdp=2,expert=2,tensor=2")
     read = Reader(np.arange(6 * 16 * 3, dtype=np.float32).reshape(6, 16, 3))
-    array = read_array(read.value.shape, mesh, partition, read)
+    array = read_sharded(read.value.shape, mesh, partition, read)
     np.testing.assert_array_equal(array, read.value)
     assert array.sharding == jax.sharding.NamedSharding(mesh, partition)
     assert read.bytes == read.value.nbytes
@@ -37,7 +37,7 @@ def test_packed_array_is_read_in_whole_blocks(partition, rng):
         rng.integers(0, 256, (6, 4, 2, 16)).astype(np.uint8), rng.integers(0, 200, (6, 4, 2)).astype(np.uint8)
     )
     read = Reader(packed)
-    array = read_packed(packed.shape, mesh, partition, read)
+    array = read_sharded(packed.shape, mesh, partition, read, packed=True)
     np.testing.assert_array_equal(array.blocks, packed.blocks)
     np.testing.assert_array_equal(array.scales, packed.scales)
     assert read.bytes == packed.nbytes

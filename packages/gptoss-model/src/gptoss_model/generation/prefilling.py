@@ -20,7 +20,6 @@ from gptoss_model.generation.flat_model import FlatModel
 from gptoss_model.generation.lengths import LARGEST_PIECE, bucket_length
 from gptoss_model.kv_cache import KVCache
 from gptoss_model.model import GptOss
-from gptoss_model.probing import ProbeRecorder
 
 __all__ = ["Prefilled", "decode_step", "extend_cache", "prefill", "prefill_prompts"]
 
@@ -82,10 +81,10 @@ def extend_cache(
     targets: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, "B V"], Float[Array, "B T"] | None, KVCache]:
     """Logits of each sequence's last real token, the log-probability of each target, and the cache after it."""
-    whole, record = model.whole(), ProbeRecorder(())
-    x, cache = whole.extend(tokens, mask, cache, record)
+    whole = model.whole()
+    x, cache = whole.extend(tokens, mask, cache)
     last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-    logits = whole.unembed(x[jnp.arange(len(last)), last], record)
+    logits = whole.unembed(x[jnp.arange(len(last)), last])
     return logits, None if targets is None else _score(whole, x, targets), cache
 
 
@@ -167,7 +166,7 @@ def _score(model: GptOss, x: Float[Array, "B T D"], targets: Int[Array, "B T"]) 
     wanted = jnp.pad(targets, ((0, 0), (0, padding))).reshape(B, count, size).swapaxes(0, 1)
 
     def score(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-        logits = model.unembed(part[0], ProbeRecorder(())).astype(jnp.float32)
+        logits = model.unembed(part[0]).astype(jnp.float32)
         chosen = jnp.take_along_axis(logits, part[1][..., None], axis=-1)[..., 0]
         return chosen - jax.nn.logsumexp(logits, axis=-1)
 

@@ -1,5 +1,7 @@
 """The linear map: accumulated in f32, rounded once."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,9 +14,15 @@ __all__ = ["linear"]
 
 
 def linear(
-    x: Float[Array, "*rows in"], weight: Float[Array, "out in"], bias: Float[Array, " out"] | None = None
+    x: Float[Array, "*rows in"],
+    weight: Float[Array, "out in"],
+    bias: Float[Array, " out"] | None = None,
+    *,
+    total: Callable[[Array], Array] | None = None,
 ) -> Float[Array, "*rows out"]:
     """`x · weightᵀ + bias` in the dtype of x: products are summed and the bias is added in f32.
+
+    Where x and weight are a device's part of the inputs, `total` makes of its sums in f32 those of all.
 
     In f32 no accelerator may fall back to fewer bits (TF32, bf16 passes), hence the precision.
 
@@ -28,6 +36,8 @@ def linear(
         product = lax.platform_dependent(rows, weight, cpu=row_product, default=_dot)
     else:
         product = _dot(rows, weight)
+    if total is not None:
+        product = total(product)
     if bias is not None:
         product += bias.astype(jnp.float32)
     return rounded(product, x.dtype).reshape(*x.shape[:-1], weight.shape[0])

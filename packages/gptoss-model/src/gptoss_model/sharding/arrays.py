@@ -13,51 +13,45 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 
-__all__ = ["read_array", "read_packed"]
+__all__ = ["read_sharded"]
 
 type Slices = tuple[slice, ...]
 
 
-def read_array(
-    shape: tuple[int, ...], mesh: Mesh, partition: PartitionSpec, read: Callable[[Slices], np.ndarray]
-) -> jax.Array:
-    """An array of which every device holds its part.
+def read_sharded(
+    shape: tuple[int, ...],
+    mesh: Mesh,
+    partition: PartitionSpec,
+    read: Callable[[Slices], np.ndarray | Mxfp4Tensor],
+    *,
+    packed: bool = False,
+) -> jax.Array | Mxfp4Array:
+    """An array, or a packed one, of which every device holds its part.
 
     Args:
-        shape: Of the whole.
+        shape: Of all the values.
         mesh: The devices, those of other processes too.
-        partition: How it is split.
-        read: Gives the part that slices select; they have a start and a stop for each axis.
+        partition: How the values are split; if they are packed it divides the blocks.
+        read: Gives the part of the values that slices select; they have a start and a stop for each axis.
+        packed: Whether it gives MXFP4.
     """
     sharding = NamedSharding(mesh, partition)
-    parts = []
-    for slices, devices in _parts(sharding, shape):
-        part = read(slices)
+    unit = MXFP4_BLOCK_SIZE if packed else 1
+    units = (*shape[:-1], shape[-1] // unit)
+    parts: list[jax.Array] = []  # of an array, or of the blocks
+    scales: list[jax.Array] = []
+    for (*leading, last), devices in _parts(sharding, units):
+        part = read((*leading, slice(last.start * unit, last.stop * unit)))
+        if isinstance(part, Mxfp4Tensor):
+            scales += [jax.device_put(part.scales, device) for device in devices]
+            part = part.blocks
         parts += [jax.device_put(part, device) for device in devices]
-    return jax.make_array_from_single_device_arrays(shape, sharding, parts)
-
-
-def read_packed(
-    shape: tuple[int, ...], mesh: Mesh, partition: PartitionSpec, read: Callable[[Slices], Mxfp4Tensor]
-) -> Mxfp4Array:
-    """A packed array of which every device holds its part, in whole blocks.
-
-    Args:
-        shape: Of the values.
-        mesh: As in `read_array`.
-        partition: How the values are split; it divides the blocks.
-        read: Gives the part of the values that slices select.
-    """
-    sharding = NamedSharding(mesh, partition)
-    groups = (*shape[:-1], shape[-1] // MXFP4_BLOCK_SIZE)
-    blocks, scales = [], []
-    for (*leading, last), devices in _parts(sharding, groups):
-        part = read((*leading, slice(last.start * MXFP4_BLOCK_SIZE, last.stop * MXFP4_BLOCK_SIZE)))
-        blocks += [jax.device_put(part.blocks, device) for device in devices]
-        scales += [jax.device_put(part.scales, device) for device in devices]
+    if not packed:
+        return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+    blocks = (*units, MXFP4_BLOCK_SIZE // 2)
     return Mxfp4Array(
-        jax.make_array_from_single_device_arrays((*groups, MXFP4_BLOCK_SIZE // 2), sharding, blocks),
-        jax.make_array_from_single_device_arrays(groups, sharding, scales),
+        jax.make_array_from_single_device_arrays(blocks, sharding, parts),
+        jax.make_array_from_single_device_arrays(units, sharding, scales),
     )
 
 

@@ -88,12 +88,11 @@ def memory_per_device(
             gathered[spec.layer] = gathered.get(spec.layer, 0) + part * rules.fsdp
     cache = jax.eval_shape(lambda: init_cache(config, batch, length, dtype))
     partitions = Shards(partitioning, batch_axes(rules, batch)).cache_partitions(cache)
+    buffers = zip(jax.tree.leaves(cache), jax.tree.leaves(partitions), strict=True)
     return DeviceMemory(
         experts=held[True],
         other_parameters=held[False],
-        kv_cache=sum(
-            jax.tree.leaves(jax.tree.map(lambda *leaf: _part_bytes(leaf[0], mesh, leaf[1]), cache, partitions))
-        ),
+        kv_cache=sum(_part_bytes(buffer, mesh, partition) for buffer, partition in buffers),
         gathered=max(gathered.values(), default=0),
     )
 

@@ -78,9 +78,13 @@ class Partitioning:
             tuple(axis for axis in self._split(letter, spec) if getattr(self.rules, axis) > 1) for letter in spec.axes
         )
 
-    def __call__(self, spec: TensorSpec) -> PartitionSpec:
-        """The same for JAX. It holds for the blocks and the scales of a packed parameter too."""
-        return PartitionSpec(*(axes if len(axes) > 1 else axes[0] if axes else None for axes in self.axes(spec)))
+    def __call__(self, spec: TensorSpec, *, is_stacked: bool = False) -> PartitionSpec:
+        """The same for JAX: an entry an axis, none of them for the leading axis L of a stack of layers.
+
+        It holds for the blocks and the scales of a packed parameter too.
+        """
+        entries = [axes if len(axes) > 1 else axes[0] if axes else None for axes in self.axes(spec)]
+        return PartitionSpec(*([None] if is_stacked else []), *entries)
 
     def count(self, axes: tuple[str, ...]) -> int:
         """How many parts those mesh axes make."""

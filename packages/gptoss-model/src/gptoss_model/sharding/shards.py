@@ -17,7 +17,7 @@ Sums over devices run in f32 and are rounded once, so a mesh costs no accuracy.
 
 import dataclasses
 import functools
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.kv_cache import KVCache
-from gptoss_model.ops.moe import ExpertWeights
+from gptoss_model.ops.moe import ExpertWeights, unstacked
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.sharding.partitioning import Partitioning
 from gptoss_model.sharding.rules import MeshRules
@@ -77,26 +77,32 @@ class Shards:
         """How an array with a leading batch axis is split."""
         return PartitionSpec(self.batch_axes or None)
 
+    def logits(self, *, axes: int) -> PartitionSpec:
+        """How logits with so many axes are split: the first like the batch, the last over tensor."""
+        return PartitionSpec(self.batch_axes or None, *[None] * (axes - 2), "tensor")
+
     def cache_partitions(self, cache: KVCache) -> KVCache:
         """How each buffer of a cache is split: the batch, and the kv heads over tensor."""
         buffer = (self.batch_axes or None, None, "tensor", None)
         part = PartitionSpec(None, *buffer) if cache.scan_layers else PartitionSpec(*buffer)
-        parts = (part,) * len(cache.keys)
-        return dataclasses.replace(cache, keys=parts, values=parts, lengths=self.rows())
+        partitions: KVCache = jax.tree.map(lambda leaf: self.rows() if leaf.ndim == 1 else part, cache)
+        return partitions
 
     def gathered[M: nnx.Module](self, module: M) -> M:
         """The module with its parameters whole along fsdp; packed ones travel packed."""
         if not self._is_split("fsdp"):
             return module
 
-        def gather(variable: nnx.Variable[jax.Array]) -> nnx.Variable[jax.Array]:
-            value = variable.get_value()
+        def gather(variable: nnx.Variable[Any]) -> nnx.Variable[Any]:
             partition: PartitionSpec = variable.get_metadata("partition")
-            for axis, names in enumerate(partition):
-                if names == "fsdp" or (isinstance(names, tuple) and "fsdp" in names):
-                    together = functools.partial(lax.all_gather, axis_name="fsdp", axis=axis, tiled=True)
-                    return variable.replace(jax.tree.map(together, value))
-            return variable
+            split = [axis for axis, names in enumerate(partition) if names == "fsdp" or "fsdp" in (names or ())]
+            if not split:
+                return variable
+            value = unstacked(variable.get_value())
+            [axis] = split
+            axis -= len(partition) - len(value.shape)  # a layer of a stack has lost its first axis
+            together = functools.partial(lax.all_gather, axis_name="fsdp", axis=axis, tiled=True)
+            return variable.replace(jax.tree.map(together, value))
 
         whole: M = jax.tree.map(gather, module, is_leaf=lambda node: isinstance(node, nnx.Variable))
         return whole

@@ -12,7 +12,7 @@ from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_ex
 from gptoss_model.ops.moe.gathered import gathered_moe
 from gptoss_model.ops.moe.megablox import megablox_moe
 from gptoss_model.ops.moe.ragged import ragged_moe
-from gptoss_model.ops.moe.stacked import StackedMatrices
+from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.moe.tiled import tiled_moe
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "megablox_moe",
     "ragged_moe",
     "tiled_moe",
+    "unstacked",
 ]
