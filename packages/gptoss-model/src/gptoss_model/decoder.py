@@ -98,7 +98,7 @@ class LayerPairs(nnx.Module):
         ValueError: the number of layers is odd.
     """
 
-    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str) -> None:
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str, attention: str) -> None:
         layers = config.num_hidden_layers
         if layers % PERIOD:
             raise ValueError(
@@ -106,7 +106,13 @@ class LayerPairs(nnx.Module):
                 f"{layers // PERIOD} × {PERIOD} + 1; use scan_layers=False"
             )
         self.even, self.odd = (
-            DecoderLayer(parameters.stack(range(first, layers, PERIOD)), config, window=_window(config, first), moe=moe)
+            DecoderLayer(
+                parameters.stack(range(first, layers, PERIOD)),
+                config,
+                window=_window(config, first),
+                moe=moe,
+                attention=attention,
+            )
             for first in range(PERIOD)
         )
 
@@ -140,9 +146,9 @@ class LayerPairs(nnx.Module):
 class Layers(nnx.List[DecoderLayer]):
     """All layers, each traced and compiled by itself."""
 
-    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str) -> None:
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str, attention: str) -> None:
         super().__init__(
-            DecoderLayer(parameters / layer, config, window=_window(config, layer), moe=moe)
+            DecoderLayer(parameters / layer, config, window=_window(config, layer), moe=moe, attention=attention)
             for layer in range(config.num_hidden_layers)
         )
 
@@ -164,6 +170,7 @@ class Decoder(nnx.Module):
         config: The geometry.
         dtype: Of the activations; None: that of the embedding.
         moe: Name of a MoE strategy.
+        attention: Name of an attention strategy.
         scan_layers: Whether the layers are a compiled loop over pairs.
 
     Raises:
@@ -171,10 +178,18 @@ class Decoder(nnx.Module):
     """
 
     def __init__(
-        self, parameters: ParameterScope, config: GptOssConfig, *, dtype: DTypeLike | None, moe: str, scan_layers: bool
+        self,
+        parameters: ParameterScope,
+        config: GptOssConfig,
+        *,
+        dtype: DTypeLike | None,
+        moe: str,
+        attention: str,
+        scan_layers: bool,
     ) -> None:
         self.embed_tokens = Embedding(parameters / "embed_tokens", dtype=dtype)
-        self.layers = (LayerPairs if scan_layers else Layers)(parameters / "layers", config, moe=moe)
+        layers = LayerPairs if scan_layers else Layers
+        self.layers = layers(parameters / "layers", config, moe=moe, attention=attention)
         self.norm = RMSNorm(parameters / "norm")
 
 

@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
+from gptoss_model.ops.attention import ATTENTION_STRATEGIES, choose_attention_strategy
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
 from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
@@ -71,7 +72,7 @@ class RMSNorm(nnx.Module):
 class Attention(nnx.Module):
     """Grouped-query attention with rotary positions and one sink a query head."""
 
-    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, window: int | None) -> None:
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, window: int | None, attention: str) -> None:
         self.q_proj = Linear(parameters / "q_proj")
         self.k_proj = Linear(parameters / "k_proj")
         self.v_proj = Linear(parameters / "v_proj")
@@ -79,6 +80,7 @@ class Attention(nnx.Module):
         self.sinks = parameters("sinks")
         self.head_dim = config.head_dim
         self.window = window
+        self.attention = attention
 
     def __call__[C: (LayerCache, None)](
         self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, shards: Shards
@@ -91,7 +93,8 @@ class Attention(nnx.Module):
             seen = KeyValues(k, v, positions)
         else:
             seen, cache = cache.extend(k, v, positions)
-        mixed = ops.attention(
+        choice = choose_attention_strategy(self.attention, queries=q.shape[1], keys=seen.keys.shape[1])
+        mixed = ATTENTION_STRATEGIES[choice.name](
             q,
             seen.keys,
             seen.values,
@@ -177,9 +180,11 @@ class Mlp(nnx.Module):
 class DecoderLayer(nnx.Module):
     """Attention and experts, each normalised before and added to the residual stream."""
 
-    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, window: int | None, moe: str) -> None:
+    def __init__(
+        self, parameters: ParameterScope, config: GptOssConfig, *, window: int | None, moe: str, attention: str
+    ) -> None:
         self.input_layernorm = RMSNorm(parameters / "input_layernorm")
-        self.self_attn = Attention(parameters / "self_attn", config, window=window)
+        self.self_attn = Attention(parameters / "self_attn", config, window=window, attention=attention)
         self.post_attention_layernorm = RMSNorm(parameters / "post_attention_layernorm")
         self.mlp = Mlp(parameters / "mlp", config, moe=moe)
 

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 
 from gptoss_model.host_parameters import read_parameter
 from gptoss_model.model import GptOss
+from gptoss_model.ops.attention import check_attention_strategy
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.parameters import ParameterSpec, parameter_dtype
@@ -39,6 +40,7 @@ def load_model(
     param_dtype: DTypeLike | None = None,
     experts: ExpertForm = "stored",
     moe: str = "auto",
+    attention: str = "auto",
     capacity_factor: float | None = None,
     scan_layers: bool = False,
     mesh: Mesh | None = None,
@@ -54,6 +56,7 @@ def load_model(
         experts: `mxfp4` keeps the expert matrices packed, `decoded` makes arrays of them (four
             times the memory in bf16), `stored` leaves them as the checkpoint has them.
         moe: Name of a MoE strategy, or `auto`.
+        attention: Name of an attention strategy, or `auto`.
         capacity_factor: Refused, unless None: no strategy drops a token.
         scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters.
         mesh: Of `make_mesh`; every device gets its part of the parameters, and every process reads
@@ -62,9 +65,10 @@ def load_model(
     Raises:
         CheckpointError: `experts` is `mxfp4`, and the checkpoint holds arrays.
         ValueError: an argument has a value that is not allowed, or the mesh does not divide the model.
-        MissingDependencyError: this machine cannot run the strategy.
+        MissingDependencyError: this machine cannot run a strategy.
     """
     check_moe_strategy(moe, capacity_factor=capacity_factor)  # before minutes of reading
+    check_attention_strategy(attention)
     dtype, stored = _check_dtypes(dtype, param_dtype)
     if experts not in ("stored", "mxfp4", "decoded"):
         raise ValueError(f"experts is 'stored', 'mxfp4' or 'decoded', not {experts!r}")
@@ -73,7 +77,15 @@ def load_model(
         matrices = [ParameterSpec((spec,)) for spec in checkpoint.specs.values() if spec.is_expert_matrix]
         form: Literal["mxfp4", "decoded"] = "mxfp4" if any(map(source.packs, matrices)) else "decoded"
         source = dataclasses.replace(source, placement=Placement.of(checkpoint.config, mesh, experts=form))
-    return GptOss(checkpoint.config, source, dtype=dtype, moe=moe, scan_layers=scan_layers, placement=source.placement)
+    return GptOss(
+        checkpoint.config,
+        source,
+        dtype=dtype,
+        moe=moe,
+        attention=attention,
+        scan_layers=scan_layers,
+        placement=source.placement,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,6 +159,7 @@ def abstract_model(
     param_dtype: DTypeLike | None = None,
     experts: Literal["mxfp4", "decoded"] = "mxfp4",
     moe: str = "auto",
+    attention: str = "auto",
     scan_layers: bool = False,
 ) -> GptOss:
     """The model with shapes and dtypes in place of values: for memory arithmetic, sharding and restoring.
@@ -157,6 +170,7 @@ def abstract_model(
         param_dtype: As in `load_model`.
         experts: `mxfp4` for packed expert matrices, `decoded` for arrays.
         moe: As in `load_model`.
+        attention: As in `load_model`.
         scan_layers: As in `load_model`.
 
     Raises:
@@ -171,7 +185,9 @@ def abstract_model(
             return Mxfp4Array.zeros(spec.shape)
         return jnp.zeros(spec.shape, parameter_dtype(spec, stored))
 
-    model: GptOss = nnx.eval_shape(lambda: GptOss(config, zeros, dtype=dtype, moe=moe, scan_layers=scan_layers))
+    model: GptOss = nnx.eval_shape(
+        lambda: GptOss(config, zeros, dtype=dtype, moe=moe, attention=attention, scan_layers=scan_layers)
+    )
     return model
 
 

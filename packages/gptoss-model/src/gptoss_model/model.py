@@ -16,6 +16,7 @@ from gptoss_model.checks import check_mask, check_tokens
 from gptoss_model.decoder import Decoder, LayerStep, RematPolicy
 from gptoss_model.kv_cache import KVCache, init_cache, token_positions
 from gptoss_model.layers import Linear, Rotary
+from gptoss_model.ops.attention import check_attention_strategy
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.parameters import ParameterScope, ParameterSource
 from gptoss_model.probing import ProbeRecorder, check_probes
@@ -51,6 +52,7 @@ class GptOss(nnx.Module):
         source: Gives the value of each parameter.
         dtype: Of the activations; None: that of the embedding.
         moe: Name of a MoE strategy (`gptoss_model.ops.moe`), or `auto`.
+        attention: Name of an attention strategy (`gptoss_model.ops.attention`), or `auto`.
         capacity_factor: Refused, unless None: no strategy drops a token.
         scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters, so
             that compile time does not grow with depth.
@@ -59,7 +61,7 @@ class GptOss(nnx.Module):
     Raises:
         ValueError: no such strategy, a capacity factor, the source gives a wrong shape, or an odd
             number of layers is to be scanned.
-        MissingDependencyError: this machine cannot run the strategy.
+        MissingDependencyError: this machine cannot run a strategy.
     """
 
     def __init__(
@@ -69,17 +71,21 @@ class GptOss(nnx.Module):
         *,
         dtype: DTypeLike | None = None,
         moe: str = "auto",
+        attention: str = "auto",
         capacity_factor: float | None = None,
         scan_layers: bool = False,
         placement: Placement | None = None,
     ) -> None:
-        moe = check_moe_strategy(moe, capacity_factor=capacity_factor)
+        check_moe_strategy(moe, capacity_factor=capacity_factor)
+        check_attention_strategy(attention)
         partitioning = None if placement is None else placement.partitioning
         parameters = ParameterScope(tensor_specs(config), source, partitioning=partitioning)
         self.config = config
         self.scan_layers = scan_layers
         self.placement = placement
-        self.model = Decoder(parameters / "model", config, dtype=dtype, moe=moe, scan_layers=scan_layers)
+        self.model = Decoder(
+            parameters / "model", config, dtype=dtype, moe=moe, attention=attention, scan_layers=scan_layers
+        )
         self.lm_head = Linear(parameters / "lm_head", has_bias=False)
 
     @property

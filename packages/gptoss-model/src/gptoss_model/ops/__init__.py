@@ -1,6 +1,6 @@
 """Pure functions on arrays: the mathematics of GPT-OSS, without parameters, configs or state."""
 
-from gptoss_model.ops.attention import attention, visible_keys
+from gptoss_model.ops.attention import reference_attention, visible_keys
 from gptoss_model.ops.linear import linear
 from gptoss_model.ops.mxfp4 import Mxfp4Array, decode_mxfp4
 from gptoss_model.ops.rms_norm import rms_norm
@@ -13,9 +13,9 @@ __all__ = [
     "Mxfp4Array",
     "add_rounded",
     "apply_rope",
-    "attention",
     "decode_mxfp4",
     "linear",
+    "reference_attention",
     "rms_norm",
     "rope_cos_sin",
     "rounded",

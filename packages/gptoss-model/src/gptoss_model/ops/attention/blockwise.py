@@ -1,0 +1,248 @@
+"""The `blockwise` strategy: online softmax over blocks of keys, for long prompts and long caches.
+
+Queries and keys are cut into blocks. Lowest and highest position of each say which blocks of keys a
+block of queries can see at all, whatever stands where: padding, a ring, a chunk of a prompt, a long
+buffer that is mostly empty. Only those are visited, so a sliding layer costs O(T·W), and a decoding
+step costs what the cache holds, not what it has room for. Inside a visited block the positions
+decide row by row, as in the reference.
+
+Running maximum and sum start with the sink (maximum = sink, sum = 1, no value), so it is exact in
+value. The backward pass keeps the output and the log of the sum, visits the same blocks again and
+makes the probabilities anew: with δ = Σ out·∂out a score's gradient is p·(∂p − δ), and the sink,
+whose value is zero, gets −p·δ.
+
+Memory: the scores of one pair of blocks, B·N·block·block numbers; backwards also ∂k and ∂v in f32.
+
+Source: Dao et al., FlashAttention (arXiv:2205.14135), algorithms 1 and 4.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from gptoss_model.ops.attention.visibility import visible_keys
+from gptoss_model.ops.rounding import rounded
+
+__all__ = ["Blocks", "blockwise_attention", "cut_into_blocks"]
+
+# Measured on two cores (64 heads × 64, window 128): smaller blocks pay for their loop, larger ones for what they mask.
+QUERY_BLOCK = 128
+KEY_BLOCK = 256
+SMALLEST_KEY_BLOCK = 64
+LARGEST_KEY_BLOCK = 2048  # for a few queries, whose scores are small
+NOWHERE = 2**31 - 1  # lowest position of a block without tokens: in everybody's future
+
+
+def blockwise_attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    sinks: Float[Array, " N"],
+    *,
+    query_positions: Int[Array, "B T"],
+    key_positions: Int[Array, "B S"],
+    window: int | None,
+) -> Float[Array, "B T N H"]:
+    """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`."""
+    return _attend(q, k, v, sinks, query_positions, key_positions, window)
+
+
+class Blocks(NamedTuple):
+    """How the rows are cut, and which pairs of blocks have something to see.
+
+    Attributes:
+        queries: Rows of a block of queries.
+        keys: Rows of a block of keys.
+        visited: For each block of queries all blocks of keys, those to visit first, int32 [query blocks, key blocks].
+        counts: How many those are, int32 [query blocks].
+    """
+
+    queries: int
+    keys: int
+    visited: jax.Array
+    counts: jax.Array
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def _attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    sinks: jax.Array,
+    query_positions: jax.Array,
+    key_positions: jax.Array,
+    window: int | None,
+) -> jax.Array:
+    return _forward(q, k, v, sinks, query_positions, key_positions, window)[0]
+
+
+def _forward(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    sinks: jax.Array,
+    query_positions: jax.Array,
+    key_positions: jax.Array,
+    window: int | None,
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The output, and what the backward pass needs."""
+    B, T, N, H = q.shape
+    K = k.shape[2]
+    blocks = cut_into_blocks(query_positions, key_positions, window)
+    sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
+
+    def attend(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        queries, positions, visited, count = block
+
+        def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            highest, total, mixed = state
+            keys, values, at, _ = _key_block(k, v, key_positions, visited[turn], blocks.keys)
+            logits = _logits(queries, keys, positions, at, window)
+            raised = jnp.maximum(highest, logits.max(axis=-1))
+            exponentials = jnp.exp(logits - raised[..., None])
+            shrink = jnp.exp(highest - raised)
+            product = _einsum("BKGTS,BSKH->BKGTH", rounded(exponentials, q.dtype), values)
+            return raised, total * shrink + exponentials.sum(axis=-1), mixed * shrink[..., None] + product
+
+        rows = (B, K, N // K, blocks.queries)
+        start = jnp.broadcast_to(sink, rows), jnp.ones(rows, jnp.float32), jnp.zeros((*rows, H), jnp.float32)
+        highest, total, mixed = lax.fori_loop(0, count, visit, start)
+        return rounded(mixed / total[..., None], q.dtype), highest + jnp.log(total)
+
+    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(query_positions, blocks.queries))
+    out, log_sums = lax.map(attend, (*cut, blocks.visited, blocks.counts))
+    out = _join_queries(out, T)
+    return out, (q, k, v, sinks, query_positions, key_positions, out, log_sums)
+
+
+def _backward(window: int | None, saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
+    q, k, v, sinks, query_positions, key_positions, out, log_sums = saved
+    N, H = q.shape[2:]
+    K = k.shape[2]
+    blocks = cut_into_blocks(query_positions, key_positions, window)
+    delta = (out.astype(jnp.float32) * gradient.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+
+    def attend(
+        sums: tuple[jax.Array, jax.Array], block: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        queries, positions, gradients, deltas, log_sum, visited, count = block
+        deltas = deltas[..., 0].transpose(0, 2, 3, 1)
+
+        def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+            d_q, d_k, d_v = state
+            keys, values, at, start = _key_block(k, v, key_positions, visited[turn], blocks.keys)
+            probabilities = jnp.exp(_logits(queries, keys, positions, at, window) - log_sum[..., None])
+            d_probabilities = _einsum("BTKGH,BSKH->BKGTS", gradients, values)
+            d_scores = probabilities * (d_probabilities - deltas[..., None]) * H**-0.5
+            d_q += _einsum("BKGTS,BSKH->BTKGH", rounded(d_scores, q.dtype), keys)
+            d_k = _add_at(d_k, start, _einsum("BKGTS,BTKGH->BSKH", rounded(d_scores, q.dtype), queries))
+            d_v = _add_at(d_v, start, _einsum("BKGTS,BTKGH->BSKH", rounded(probabilities, q.dtype), gradients))
+            return d_q, d_k, d_v
+
+        d_q, *sums_after = lax.fori_loop(0, count, visit, (jnp.zeros(queries.shape, jnp.float32), *sums))
+        sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
+        d_sinks = -(jnp.exp(sink - log_sum) * deltas).sum(axis=(0, 3))
+        return (sums_after[0], sums_after[1]), (d_q, d_sinks)
+
+    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(query_positions, blocks.queries))
+    cut_gradients = (_cut_queries(array, blocks.queries, K) for array in (gradient, delta))
+    nothing = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    (d_k, d_v), (d_q, d_sinks) = lax.scan(
+        attend, nothing, (*cut, *cut_gradients, log_sums, blocks.visited, blocks.counts)
+    )
+    d_q = d_q.swapaxes(0, 1).reshape(q.shape[0], -1, N, H)[:, : q.shape[1]]
+    return (
+        d_q.astype(q.dtype),
+        d_k.astype(k.dtype),
+        d_v.astype(v.dtype),
+        d_sinks.sum(axis=0).reshape(N).astype(sinks.dtype),
+        None,
+        None,
+    )
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def cut_into_blocks(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> Blocks:
+    """The blocks of queries at positions [B, T] and keys at [B, S], and what each of the former must visit."""
+    T, S = query_positions.shape[1], key_positions.shape[1]
+    rows = min(QUERY_BLOCK, T)
+    columns = min(_key_rows(rows, window), S)
+    lowest_query, highest_query = _bounds(_cut_positions(query_positions, rows))
+    lowest_key, highest_key = _bounds(_cut_positions(key_positions, columns))
+    is_visited = lowest_key[None] <= highest_query[:, None]
+    if window is not None:
+        is_visited &= highest_key[None] > lowest_query[:, None] - window
+    is_visited = is_visited.any(axis=-1)
+    visited = jnp.argsort(~is_visited, axis=1, stable=True).astype(jnp.int32)
+    return Blocks(rows, columns, visited, is_visited.sum(axis=1, dtype=jnp.int32))
+
+
+def _key_rows(query_rows: int, window: int | None) -> int:
+    if window is not None:
+        return min(max(1 << (window - 1).bit_length(), SMALLEST_KEY_BLOCK), KEY_BLOCK)
+    return min(KEY_BLOCK * QUERY_BLOCK // query_rows, LARGEST_KEY_BLOCK)
+
+
+def _bounds(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Lowest and highest position of each block [blocks, B] out of [blocks, B, rows]."""
+    return jnp.where(positions >= 0, positions, NOWHERE).min(axis=-1), positions.max(axis=-1)
+
+
+def _cut_positions(positions: jax.Array, rows: int) -> jax.Array:
+    """[B, T] to [blocks, B, rows], filled up with rows that are no tokens."""
+    B = positions.shape[0]
+    padded = jnp.pad(positions, ((0, 0), (0, -positions.shape[1] % rows)), constant_values=-1)
+    return padded.reshape(B, -1, rows).swapaxes(0, 1)
+
+
+def _cut_queries(x: jax.Array, rows: int, K: int) -> jax.Array:
+    """[B, T, N, H] to [blocks, B, rows, K, N // K, H]."""
+    B, T, N, H = x.shape
+    padded = jnp.pad(x, ((0, 0), (0, -T % rows), (0, 0), (0, 0)))
+    return padded.reshape(B, -1, rows, K, N // K, H).swapaxes(0, 1)
+
+
+def _join_queries(out: jax.Array, T: int) -> jax.Array:
+    """[blocks, B, K, N // K, rows, H] to [B, T, N, H]."""
+    blocks, B, K, G, rows, H = out.shape
+    return out.transpose(1, 0, 4, 2, 3, 5).reshape(B, blocks * rows, K * G, H)[:, :T]
+
+
+def _key_block(
+    k: jax.Array, v: jax.Array, positions: jax.Array, number: jax.Array, rows: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Keys, values and positions of one block, and where it starts.
+
+    The last block starts earlier rather than sticking out (padding would copy the whole buffer);
+    the keys that it shares with the one before count there.
+    """
+    start = jnp.minimum(number * rows, k.shape[1] - rows)
+    keys, values, at = (lax.dynamic_slice_in_dim(array, start, rows, axis=1) for array in (k, v, positions))
+    return keys, values, jnp.where(start + jnp.arange(rows) >= number * rows, at, -1), start
+
+
+def _logits(
+    queries: jax.Array, keys: jax.Array, query_positions: jax.Array, key_positions: jax.Array, window: int | None
+) -> jax.Array:
+    """Scores [B, K, G, T, S] in f32, rounded as the reference rounds them; −∞ where a query does not see a key."""
+    dtype = queries.dtype
+    scores = rounded(_einsum("BTKGH,BSKH->BKGTS", queries, keys), dtype).astype(jnp.float32)
+    scores = rounded(scores * queries.shape[-1] ** -0.5, dtype).astype(jnp.float32)
+    visible = visible_keys(query_positions, key_positions, window=window)
+    return jnp.where(visible[:, None, None], scores, -jnp.inf)
+
+
+def _add_at(total: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
+    before = lax.dynamic_slice_in_dim(total, start, part.shape[1], axis=1)
+    return lax.dynamic_update_slice_in_dim(total, before + part, start, axis=1)
+
+
+def _einsum(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
+    return jnp.einsum(equation, x, y, precision=precision, preferred_element_type=jnp.float32)

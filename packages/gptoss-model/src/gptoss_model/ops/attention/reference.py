@@ -1,0 +1,45 @@
+"""The `reference` strategy: every score at once, in the steps of the official code.
+
+Memory: the scores, B·N·T·S numbers, several times over.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from gptoss_model.ops.attention.visibility import visible_keys
+from gptoss_model.ops.rounding import rounded
+
+__all__ = ["reference_attention"]
+
+
+def reference_attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    sinks: Float[Array, " N"],
+    *,
+    query_positions: Int[Array, "B T"],
+    key_positions: Int[Array, "B S"],
+    window: int | None,
+) -> Float[Array, "B T N H"]:
+    """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`.
+
+    Source: openai/gpt-oss torch/model.py, `sdpa`.
+    """
+    B, T, N, H = q.shape
+    K = k.shape[2]
+    dtype = q.dtype
+    precision = lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    grouped = q.reshape(B, T, K, N // K, H)
+    scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, k, precision=precision, preferred_element_type=jnp.float32)
+    scores = rounded(rounded(scores, dtype).astype(jnp.float32) * H**-0.5, dtype).astype(jnp.float32)
+    visible = visible_keys(query_positions, key_positions, window=window)
+    logits = jnp.where(visible[:, None, None], scores, -jnp.inf)
+    sink = sinks.astype(jnp.float32).reshape(K, N // K, 1, 1)
+    highest = lax.stop_gradient(jnp.maximum(logits.max(axis=-1, keepdims=True), sink))
+    exponentials = jnp.exp(logits - highest)
+    total = exponentials.sum(axis=-1, keepdims=True) + jnp.exp(sink - highest)
+    probabilities = rounded(exponentials / total, dtype)
+    mixed = jnp.einsum("BKGTS,BSKH->BTKGH", probabilities, v, precision=precision, preferred_element_type=jnp.float32)
+    return rounded(mixed.reshape(B, T, N, H), dtype)

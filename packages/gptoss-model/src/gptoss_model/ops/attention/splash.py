@@ -1,0 +1,114 @@
+"""The `splash` strategy: JAX's Pallas kernel for TPUs, which takes sinks, values and gradients alike.
+
+The kernel knows rows, not positions: its causal and sliding masks are fixed when it is compiled. It
+fits where queries and keys are the same rows (a forward pass without a cache) and the tokens of each
+sequence stand in one run, padding on either side. The first is known at once, the second when it
+runs; where either does not hold, `blockwise` answers instead, so the result is exact for any
+positions. Rows are padded to whole blocks, and padding is a segment of its own that no token sees.
+
+Elsewhere than on a TPU the kernel can only be interpreted: `splash-interpret` does that, to test it.
+
+Source: jax.experimental.pallas.ops.tpu.splash_attention.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from gptoss_model.ops.attention.blockwise import blockwise_attention
+from gptoss_model.ops.rounding import rounded
+
+__all__ = ["is_one_run", "splash_attention"]
+
+SMALLEST_BLOCK = 128  # a TPU register's columns
+LARGEST_BLOCK = 512
+
+
+def splash_attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S K H"],
+    v: Float[Array, "B S K H"],
+    sinks: Float[Array, " N"],
+    *,
+    query_positions: Int[Array, "B T"],
+    key_positions: Int[Array, "B S"],
+    window: int | None,
+    interpret: bool = False,
+) -> Float[Array, "B T N H"]:
+    """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`.
+
+    With `interpret` the kernel runs as plain operations, on any platform.
+    """
+
+    def by_kernel(q: jax.Array, k: jax.Array, v: jax.Array, sinks: jax.Array) -> jax.Array:
+        return _by_kernel(q, k, v, sinks, query_positions >= 0, window=window, interpret=interpret)
+
+    def by_blocks(q: jax.Array, k: jax.Array, v: jax.Array, sinks: jax.Array) -> jax.Array:
+        return blockwise_attention(
+            q, k, v, sinks, query_positions=query_positions, key_positions=key_positions, window=window
+        )
+
+    if q.shape[1] != k.shape[1]:
+        return by_blocks(q, k, v, sinks)
+    fits = is_one_run(query_positions) & (query_positions == key_positions).all()
+    out: jax.Array = lax.cond(fits, by_kernel, by_blocks, q, k, v, sinks)
+    return out
+
+
+def is_one_run(positions: jax.Array) -> jax.Array:
+    """Whether in every sequence row and position advance together over all tokens, so that distances agree."""
+    is_real = positions >= 0
+    offsets = positions - jnp.arange(positions.shape[1])
+    first = jnp.take_along_axis(offsets, is_real.argmax(axis=1)[:, None], axis=1)
+    return (~is_real | (offsets == first)).all()
+
+
+def _by_kernel(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    sinks: jax.Array,
+    is_real: jax.Array,
+    *,
+    window: int | None,
+    interpret: bool,
+) -> jax.Array:
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    T, N, H = q.shape[1:]
+    block = min(max(1 << (T - 1).bit_length(), SMALLEST_BLOCK), LARGEST_BLOCK)
+    room = -(-T // block) * block
+    mask = (
+        splash.CausalMask((room, room))
+        if window is None
+        else splash.LocalMask((room, room), window_size=(window - 1, 0), offset=0)
+    )
+    kernel = splash.make_splash_mha(
+        splash.MultiHeadMask([mask] * N),
+        block_sizes=splash.BlockSizes(
+            block_q=block,
+            block_kv=block,
+            block_kv_compute=block,
+            block_q_dkv=block,
+            block_kv_dkv=block,
+            block_kv_dkv_compute=block,
+            block_q_dq=block,
+            block_kv_dq=block,
+        ),
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+        heads_first = (jnp.pad(array, ((0, room - T), (0, 0), (0, 0))).swapaxes(0, 1) for array in (q, k, v))
+        segments = jnp.pad(segments, (0, room - T))
+        out: jax.Array = kernel(*heads_first, segment_ids=splash.SegmentIds(segments, segments), sinks=sinks)
+        return out.swapaxes(0, 1)[:T]
+
+    scaled = rounded(q.astype(jnp.float32) * H**-0.5, q.dtype)
+    # The kernel has no argument for it: in f32 its products must not fall back to passes of bf16.
+    with jax.default_matmul_precision("highest" if q.dtype == jnp.float32 else "default"):
+        out = jax.vmap(attend)(scaled, k, v, is_real.astype(jnp.int32))
+    return jnp.where(is_real[..., None, None], out, 0)

@@ -1,0 +1,145 @@
+"""What every attention strategy must do, for rows in any order, in f32 and bf16.
+
+Compiling is nearly all that these tests cost, so they share a few shapes.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gptoss_model.ops.attention import ATTENTION_STRATEGIES, list_attention_strategies
+
+B, N, K, H = 2, 6, 3, 4
+TOLERANCES = {jnp.float32: 5e-7, jnp.bfloat16: 1.5e-2}
+GRADIENT_TOLERANCE = 1e-6
+RUNNABLE = [strategy.name for strategy in list_attention_strategies() if strategy.available]
+T, S = 150, 210  # several blocks of each strategy, and a part of one
+
+
+def _rows(*rows):
+    return np.stack(rows).astype(np.int32)
+
+
+def _ring(length: int, slots: int) -> np.ndarray:
+    """What stands in a ring after `length` tokens."""
+    slot = np.arange(slots)
+    return length - 1 - (length - 1 - slot) % slots
+
+
+T_RANGE, S_RANGE = np.arange(T), np.arange(S)
+LAYOUTS = {
+    "no-cache": (_rows(T_RANGE, T_RANGE), None),
+    "padding-on-either-side": (
+        _rows(np.where(T_RANGE < 9, -1, T_RANGE - 9), np.where(T_RANGE > 99, -1, T_RANGE)),
+        None,
+    ),
+    "padding-between": (_rows(np.where(T_RANGE % 3, np.cumsum(T_RANGE % 3 > 0) - 1, -1), T_RANGE), None),
+    "chunk-of-a-long-buffer": (
+        _rows(T_RANGE + 20, np.where(T_RANGE > 40, -1, T_RANGE)),
+        _rows(np.where(S_RANGE < 170, S_RANGE, -1), np.where(S_RANGE < 41, S_RANGE, -1)),
+    ),
+    "ring-and-new-tokens": (
+        _rows(T_RANGE + 1000, T_RANGE + 777),
+        _rows(np.append(_ring(1000, 60), T_RANGE + 1000), np.append(_ring(777, 60), T_RANGE + 777)),
+    ),
+    "any-order": (
+        _rows(np.random.default_rng(0).permutation(T), T_RANGE),
+        _rows(
+            np.random.default_rng(1).permutation(S), np.where(S_RANGE % 4, np.random.default_rng(2).permutation(S), -1)
+        ),
+    ),
+}
+
+
+def inputs(keys: int, dtype):
+    rng = np.random.default_rng(keys)
+    shapes = (B, T, N, H), (B, keys, K, H), (B, keys, K, H), (N,)
+    return tuple(jnp.asarray(rng.standard_normal(shape), dtype) for shape in shapes)
+
+
+@functools.cache
+def compiled(strategy: str, window: int | None):
+    """Kept, so that equal shapes compile once."""
+    function = functools.partial(ATTENTION_STRATEGIES[strategy], window=window)
+
+    def run(arrays, query_positions, key_positions):
+        return function(*arrays, query_positions=query_positions, key_positions=key_positions)
+
+    def slope(arrays, query_positions, key_positions, seed):
+        return jax.grad(lambda arrays: (run(arrays, query_positions, key_positions) * seed).sum())(arrays)
+
+    return jax.jit(run), jax.jit(slope)
+
+
+def truth(arrays, query_positions, key_positions, window):
+    """The formula in f64."""
+    q, k, v, sinks = (jnp.asarray(array, jnp.float64) for array in arrays)
+    k, v = (jnp.repeat(array, N // K, axis=2) for array in (k, v))
+    at, key_at = query_positions[:, None, :, None], key_positions[:, None, None, :]
+    visible = (key_at >= 0) & (key_at <= at) & (key_at > at - (window or 10**6))
+    weights = jnp.where(visible, jnp.exp(jnp.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(H)), 0)
+    total = weights.sum(axis=-1, keepdims=True) + jnp.exp(sinks)[:, None, None]
+    return jnp.einsum("bnts,bsnh->btnh", weights / total, v)
+
+
+@pytest.fixture(params=RUNNABLE)
+def strategy(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=LAYOUTS)
+def positions(request) -> tuple[np.ndarray, np.ndarray]:
+    queries, keys = LAYOUTS[request.param]
+    return queries, queries if keys is None else keys
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("window", [None, 11])
+def test_formula_holds_wherever_rows_stand(strategy, positions, window, dtype, relative_error):
+    arrays = inputs(positions[1].shape[1], dtype)
+    run, _ = compiled(strategy, window)
+    out = run(arrays, *positions)
+    assert out.dtype == dtype
+    with jax.enable_x64(True):
+        assert relative_error(out, truth(arrays, *positions, window)) < TOLERANCES[dtype]
+    assert not np.asarray(out)[positions[0] < 0].any(), "the sink takes all that a row without a token has to give"
+
+
+@pytest.mark.parametrize("window", [None, 11])
+def test_gradients_are_those_of_the_formula_sinks_included(strategy, positions, window, relative_error):
+    arrays = inputs(positions[1].shape[1], jnp.float32)
+    seed = np.random.default_rng(1).standard_normal((B, T, N, H))
+    _, slope = compiled(strategy, window)
+    actual = slope(arrays, *positions, jnp.asarray(seed, jnp.float32))
+    with jax.enable_x64(True):
+        wide = tuple(jnp.asarray(array, jnp.float64) for array in arrays)
+        expected = jax.grad(lambda arrays: (truth(arrays, *positions, window) * seed).sum())(wide)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert np.asarray(theirs).any()
+        assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("window", [None, 11])
+def test_sink_takes_its_share_and_gives_no_value(strategy, window):
+    """With equal scores a query that sees n keys gives them n / (n + exp(sink)) together."""
+    q, k, v, _ = inputs(T, jnp.float32)
+    positions = LAYOUTS["no-cache"][0]
+    run, _ = compiled(strategy, window)
+    sinks = jnp.array([-100.0, 0.0, np.log(3), 5.0, 50.0, 1000.0])
+    out = run((0 * q, k, jnp.ones_like(v), sinks), positions, positions)
+    seen = np.minimum(np.arange(T) + 1, window or T)[:, None]
+    with np.errstate(over="ignore"):
+        expected = seen / (seen + np.exp(np.asarray(sinks, np.float64)))
+    np.testing.assert_allclose(out, np.broadcast_to(expected[None, :, :, None], out.shape), rtol=1e-5, atol=1e-9)
+    assert not np.asarray(out)[:, :, -1].any()
+
+
+def test_query_that_sees_nothing_yields_zeros_and_no_gradient(strategy):
+    arrays = inputs(T, jnp.float32)
+    nothing = np.full((B, T), -1, np.int32)
+    run, slope = compiled(strategy, None)
+    assert not np.asarray(run(arrays, nothing, nothing)).any()
+    for gradient in slope(arrays, nothing, nothing, jnp.ones((B, T, N, H))):
+        assert not np.asarray(gradient).any()
