@@ -1,6 +1,6 @@
 import pytest
 from gptoss_model import bucket_length, generate
-from gptoss_model.ops import attention
+from gptoss_model.ops import apply_rope
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def count_compilations(monkeypatch, make_model):
 
     def count(*requests) -> list[int]:
         traces = []
-        monkeypatch.setattr("gptoss_model.ops.attention", lambda *a, **k: traces.append(1) or attention(*a, **k))
+        monkeypatch.setattr("gptoss_model.ops.apply_rope", lambda *a, **k: traces.append(1) or apply_rope(*a, **k))
         small = make_model(num_hidden_layers=1, vocab_size=67 + len(requests))
         counts = []
         for length, new, options in requests:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
 
-from gptoss_model.strategy_names import MOE_NAMES
+from gptoss_model.strategy_names import ATTENTION_NAMES, MOE_NAMES
 
 if TYPE_CHECKING:
     from gptoss_weights import Checkpoint
@@ -48,6 +48,13 @@ __all__ = ["generate_command"]
     help="How the experts are run.",
 )
 @click.option(
+    "--attention",
+    type=click.Choice(ATTENTION_NAMES),
+    default="auto",
+    show_default=True,
+    help="How attention is computed.",
+)
+@click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -63,6 +70,7 @@ def generate_command(
     dtype: str,
     experts: "ExpertForm",
     moe: str,
+    attention: str,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -89,7 +97,7 @@ def generate_command(
     from gptoss_model.loading import load_model
 
     started = time.perf_counter()
-    model = load_model(opened, dtype=dtype, experts=experts, moe=moe)
+    model = load_model(opened, dtype=dtype, experts=experts, moe=moe, attention=attention)
     loaded = time.perf_counter()
     [new] = generate(model, [prompt_tokens], max_new_tokens=max_new_tokens, eos_token_ids=eos)
     finished = time.perf_counter()
