@@ -8,15 +8,14 @@ files are copied beside it, with config and tokenizer, so that the folder runs a
 import dataclasses
 import importlib.metadata
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from gptoss_weights import Checkpoint, CheckpointError
+from gptoss_weights.durable_files import folder_beside, sync, sync_tree
 from gptoss_weights.stop_tokens import eos_token_ids
 
 from gptoss_onnx.graph import GraphBuilder, build_graph, graph_probes
@@ -125,23 +124,23 @@ def _refuse_occupied(output: Path, files: WeightFiles) -> None:
 def _write_folder(plan: ExportPlan, checkpoint: Checkpoint, report: Progress) -> None:
     """Writes everything into a folder beside the output, which then takes the output's name."""
     output = plan.output.absolute()
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
+    staging = folder_beside(output)
     try:
         for path in plan.files.write(checkpoint, staging):
-            _sync(path)
             report(f"wrote {path.name}")
         for name, source in checkpoint.side_files.items():
-            _sync(Path(shutil.copyfile(source, staging / name)))
+            shutil.copyfile(source, staging / name)
         config = checkpoint.config
         is_openai = bool(plan.files.copies) and checkpoint.format == "openai"
-        _write_bytes(staging / CONFIG_FILE, _json(config.to_openai() if is_openai else config.to_huggingface()))
+        document = config.to_openai() if is_openai else config.to_huggingface()
+        (staging / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         _write_graph(plan, checkpoint, staging, report)
-        staging.chmod(0o777 & ~_umask())
+        sync_tree(staging)
         staging.rename(output)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _sync(output.parent)
+    sync(output.parent)
 
 
 def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report: Progress) -> None:
@@ -164,33 +163,11 @@ def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report:
     )
     partial = folder / f".{MODEL_FILE}.partial"
     try:
-        _write_bytes(partial, ir.to_proto(model).SerializeToString())
+        partial.write_bytes(ir.to_proto(model).SerializeToString())
+        sync(partial)
         onnx.checker.check_model(partial, full_check=True)
         partial.rename(folder / MODEL_FILE)
     finally:
         partial.unlink(missing_ok=True)
-    _sync(folder)
+    sync(folder)
     report(f"wrote {MODEL_FILE}")
-
-
-def _json(document: object) -> bytes:
-    return (json.dumps(document, indent=2) + "\n").encode()
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 from gptoss_weights import CheckpointError, GptOssConfig
+from gptoss_weights.durable_files import replaced_file
 from safetensors import SafetensorError, safe_open
 
-from gptoss_parity.atomic_files import replace_file
 from gptoss_parity.probe_names import ProbeName, parse_probe_name
 
 __all__ = ["Trace", "TraceMetadata", "load_trace", "save_trace"]
@@ -167,7 +167,8 @@ def save_trace(trace: Trace, path: Path) -> None:
         offset += array.nbytes
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % _HEADER_ALIGNMENT)
-    with replace_file(path) as stream:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(path) as stream:
         stream.write(len(encoded).to_bytes(_LENGTH_BYTES, "little"))
         stream.write(encoded)
         for array in tensors.values():

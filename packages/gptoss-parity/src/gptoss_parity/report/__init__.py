@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from gptoss_parity.atomic_files import write_bytes
+from gptoss_weights.durable_files import write_durably
+
 from gptoss_parity.report.content import Continuation, Report
 from gptoss_parity.report.document import SCHEMA, report_document
 from gptoss_parity.report.terminal import comparison_table
@@ -26,12 +27,13 @@ def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
         Both paths.
     """
     html, document = folder / "report.html", folder / "report.json"
-    write_bytes(document, report_json(report).encode())
+    folder.mkdir(parents=True, exist_ok=True)
+    write_durably(document, report_json(report).encode())
     with _quiet_matplotlib():
         from gptoss_parity.report.page import report_page  # matplotlib takes a second, and JSON needs none of it
 
         page = report_page(report)
-    write_bytes(html, page.encode())
+    write_durably(html, page.encode())
     return html, document
 
 
