@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gptoss_model.sharding.hosts import host_array
+
 __all__ = ["check_mask", "check_room", "check_tokens"]
 
 
@@ -22,10 +24,10 @@ def check_tokens(tokens: jax.Array, mask: jax.Array | None, *, vocab_size: int) 
         raise ValueError(f"tokens are integers [B, T] with at least one token, not {dtype.name} {list(shape)}")
     if isinstance(tokens, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
         return shape[0], shape[1]
-    ids = np.asarray(tokens)
+    ids = host_array(tokens)
     wrong = (ids < 0) | (ids >= vocab_size)
     if mask is not None and jnp.shape(mask) == shape:
-        wrong &= np.asarray(mask, bool)
+        wrong &= host_array(mask).astype(bool)
     if wrong.any():
         row, column = np.argwhere(wrong)[0].tolist()
         raise ValueError(f"token id {ids[row, column]} at [{row}, {column}] is not in 0 … {vocab_size - 1}")
@@ -58,7 +60,7 @@ def check_room(lengths: jax.Array, mask: jax.Array, max_length: int) -> None:
         raise ValueError(f"the cache holds {lengths.shape[0]} sequences, the tokens {mask.shape[0]}")
     if isinstance(lengths, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
         return
-    before, added = np.asarray(lengths), np.asarray(mask).sum(axis=1)
+    before, added = host_array(lengths), host_array(mask).sum(axis=1)
     for row in np.flatnonzero(before + added > max_length):
         raise ValueError(
             f"sequence {row} has {before[row]} tokens in a cache of max_length {max_length}: "

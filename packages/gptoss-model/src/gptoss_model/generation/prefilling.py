@@ -20,6 +20,7 @@ from gptoss_model.generation.flat_model import FlatModel
 from gptoss_model.generation.lengths import LARGEST_PIECE, bucket_length
 from gptoss_model.kv_cache import KVCache
 from gptoss_model.model import GptOss
+from gptoss_model.sharding.hosts import host_array
 
 __all__ = ["Prefilled", "decode_step", "extend_cache", "prefill", "prefill_prompts"]
 
@@ -121,7 +122,7 @@ def prefill_prompts(
         last, logprobs, cache = extend_cache(model, cache, jnp.asarray(piece.tokens), mask, targets)
         logits = last if logits is None else _newer(last, logits, mask)
         if logprobs is not None:
-            for row, (values, counts) in enumerate(zip(np.asarray(logprobs), piece.has_target, strict=True)):
+            for row, (values, counts) in enumerate(zip(host_array(logprobs), piece.has_target, strict=True)):
                 scores[row] += values[counts].tolist()
     assert logits is not None
     return Prefilled(logits, cache, scores if is_scored else None)

@@ -8,6 +8,7 @@ import numpy as np
 from gptoss_model.generation.decoding import Choice
 from gptoss_model.generation.request import Request
 from gptoss_model.generation.results import FinishReason, NewToken
+from gptoss_model.sharding.hosts import host_array
 
 __all__ = ["Reader"]
 
@@ -27,7 +28,7 @@ class Reader:
 
     def read(self, record: Choice) -> Iterator[NewToken]:
         """The tokens of a record [B, steps], which follows the one before, step by step; waits for it."""
-        host = jax.device_get(record)
+        host = jax.tree.map(host_array, record)
         for column in range(host.tokens.shape[1]):
             self._steps += 1
             for row in tuple(self._going):
