@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from gptoss_weights import random_checkpoint, save_checkpoint
 from gptoss_weights.cli import main
 from gptoss_weights.testing import tiny_config
@@ -75,6 +75,12 @@ def assert_refused() -> Callable[..., None]:
         assert sorted(path.parent.rglob("*")) == around, "a refused conversion leaves nothing"
 
     return check
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Runs a command of `gptoss-weights`."""
+    return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

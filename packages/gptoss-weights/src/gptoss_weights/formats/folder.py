@@ -22,6 +22,7 @@ __all__ = ["INDEX_NAME", "SIDE_FILES", "FolderContents", "inside", "read_folder"
 INDEX_NAME = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d+)-of-(?P<last>\d+)\.safetensors")
 
+MAX_FILES = 10_000  # that an index may name; gpt-oss-120b has 15
 _PICKLED = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 _OUTSIDE = "which is outside the folder"
 _CORRECT_THE_INDEX = "Correct the index, or download it again."
@@ -117,6 +118,14 @@ def _read_index(folder: Path, problems: list[str]) -> dict[str, str] | None:
     if not weight_map:
         raise CheckpointError("the index lists no tensors, its weight_map is empty", where=path, fix=_CORRECT_THE_INDEX)
     counts = collections.Counter(weight_map.values())
+    if len(counts) > MAX_FILES:
+        raise CheckpointError(
+            "the index names more files than any checkpoint has",
+            where=path,
+            expected=f"at most {MAX_FILES}",
+            found=len(counts),
+            fix=_CORRECT_THE_INDEX,
+        )
     first = {name: tensor for tensor, name in reversed(weight_map.items())}
     refused: set[str] = set()
     for name, count in counts.items():

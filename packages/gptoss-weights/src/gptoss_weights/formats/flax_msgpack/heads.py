@@ -159,6 +159,7 @@ class Cursor:
             where=self._here(self.position),
             expected=expected,
             found=f"{self.remaining} bytes up to its end",
+            fix="Download or copy it again.",
         )
 
     def _here(self, position: int) -> str:
