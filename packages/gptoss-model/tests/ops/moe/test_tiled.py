@@ -1,9 +1,10 @@
 from gptoss_model.ops.moe.tiled import LARGEST_TILE_ROWS, SMALLEST_TILE_ROWS, tile_rows
 
 
-def test_tile_holds_the_mean_run_of_an_expert():
-    assert tile_rows(128 * 4, 32) == 16
-    assert tile_rows(130 * 4, 32) == 32
+def test_tile_holds_more_than_the_mean_run_of_an_expert():
+    assert tile_rows(127 * 4, 32) == 32
+    assert tile_rows(128 * 4, 32) == 32
+    assert tile_rows(255 * 4, 32) == 64
 
 
 def test_tile_stays_within_its_bounds():

@@ -22,9 +22,12 @@ LARGEST_TILE_ROWS = 256  # above, decoding is amortised and padding only wastes 
 
 
 def tile_rows(assignments: int, experts: int) -> int:
-    """Rows of a tile: the power of two that holds the mean run of an expert, within bounds."""
+    """Rows of a tile: the power of two above the mean run of an expert, within bounds.
+
+    Above it, not equal to it: half of the experts get more than the mean, and would need a second tile.
+    """
     mean_run = -(-assignments // experts)
-    return min(max(1 << (mean_run - 1).bit_length(), SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
+    return min(max(1 << mean_run.bit_length(), SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
 
 
 def tiled_moe(
