@@ -32,7 +32,9 @@ def echo(prompt: str | None, tokens: list[int] | None, source: Path, vocab_size:
     """Continues every prompt with itself."""
     require_one_prompt(prompt, tokens)
     start = resolve_prompt(prompt, tokens, source=source, vocab_size=vocab_size)
-    result = Continuation(prompt=start, tokens=start.tokens, load_seconds=0.5, generate_seconds=2.0)
+    result = Continuation(
+        prompt=start, tokens=start.tokens, finish_reason="stop", load_seconds=0.5, generate_seconds=2.0
+    )
     result.show(as_json=as_json, remark="compilation included")
 
 
@@ -47,6 +49,7 @@ def test_text_becomes_ids_and_text_again() -> None:
         "prompt_tokens": ids,
         "tokens": ids,
         "text": "We the People",
+        "finish_reason": "stop",
         "timings": {"load_seconds": 0.5, "generate_seconds": 2.0, "tokens_per_second": len(ids) / 2},
     }
 

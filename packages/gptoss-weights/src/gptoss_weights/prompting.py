@@ -6,7 +6,7 @@ require_one_prompt(prompt, tokens)
 …  # open the model
 start = resolve_prompt(prompt, tokens, source=checkpoint, vocab_size=checkpoint.config.vocab_size)
 …  # generate from start.tokens
-Continuation(prompt=start, tokens=new, load_seconds=…, generate_seconds=…).show(as_json=as_json)
+Continuation(prompt=start, tokens=new, finish_reason=…, load_seconds=…, generate_seconds=…).show(as_json=as_json)
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -50,12 +50,14 @@ class Continuation:
     Attributes:
         prompt: What was continued.
         tokens: The new ids.
+        finish_reason: `stop` if the last id ends a sequence, else `length`.
         load_seconds: Time until the model could run.
         generate_seconds: Time for the new ids, compilation included where there is any.
     """
 
     prompt: Prompt
     tokens: Sequence[int]
+    finish_reason: Literal["stop", "length"]
     load_seconds: float
     generate_seconds: float
 
@@ -65,11 +67,12 @@ class Continuation:
         return None if self.prompt.tokenizer is None else self.prompt.tokenizer.decode(self.tokens)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as a JSON document: `prompt_tokens`, `tokens`, `text` and `timings`."""
+        """The report as a JSON document: `prompt_tokens`, `tokens`, `text`, `finish_reason` and `timings`."""
         return {
             "prompt_tokens": list(self.prompt.tokens),
             "tokens": list(self.tokens),
             "text": self.text,
+            "finish_reason": self.finish_reason,
             "timings": {
                 "load_seconds": self.load_seconds,
                 "generate_seconds": self.generate_seconds,
@@ -89,6 +92,10 @@ class Continuation:
             return
         text = self.text
         click.echo(",".join(map(str, self.tokens)) if text is None else text)
+        self.show_timings(remark=remark)
+
+    def show_timings(self, *, remark: str = "") -> None:
+        """Prints on standard error how long it took; `remark` as in `show`."""
         timing = f"{len(self.tokens)} tokens in {self.generate_seconds:.2f} s{remark and f', {remark}'}"
         click.echo(f"{timing}; loaded in {self.load_seconds:.2f} s", err=True)
 

@@ -46,7 +46,13 @@ def run_command(
     began = time.perf_counter()
     [new] = opened.generate([start.tokens], max_new_tokens=max_new_tokens, eos_token_ids=eos)
     seconds = time.perf_counter() - began
-    result = Continuation(prompt=start, tokens=new, load_seconds=loaded - started, generate_seconds=seconds)
+    result = Continuation(
+        prompt=start,
+        tokens=new,
+        finish_reason="stop" if new and new[-1] in eos else "length",
+        load_seconds=loaded - started,
+        generate_seconds=seconds,
+    )
     result.show(as_json=as_json)
 
 

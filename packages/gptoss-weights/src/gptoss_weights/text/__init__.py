@@ -1,5 +1,6 @@
 """Text at the edge of the system: the tokenizer that a checkpoint ships. Engines take token ids."""
 
+from gptoss_weights.text.text_stream import TextStream
 from gptoss_weights.text.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Tokenizer", "load_tokenizer"]
+__all__ = ["TextStream", "Tokenizer", "load_tokenizer"]
