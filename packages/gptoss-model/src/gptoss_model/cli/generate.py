@@ -1,150 +1,136 @@
-"""`gptoss-model generate`: continue a prompt greedily."""
+"""`gptoss-model generate`: continue a prompt."""
 
 import json
-import sys
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
-from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
+from gptoss_weights.prompting import Continuation, prompt_options, require_one_prompt, resolve_prompt
+from gptoss_weights.sampling_options import sampling_options
 
-from gptoss_model.strategy_names import ATTENTION_NAMES, MOE_NAMES
+from gptoss_model.cli.generation_options import GenerationOptions, refuse_impossible
+from gptoss_model.cli.options import ModelSource, as_json, length_options, model_options
+from gptoss_model.cli.printing import print_stream, token_line
+from gptoss_model.cli.status import status
 
 if TYPE_CHECKING:
-    from gptoss_weights import Checkpoint
+    from gptoss_weights.sampling import Sampling
     from gptoss_weights.text import Tokenizer
 
-    from gptoss_model.loading import ExpertForm
+    from gptoss_model.generation import Completion
 
 __all__ = ["generate_command"]
 
+TIMED = "compilation included"
+
 
 @click.command("generate")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--prompt", metavar="TEXT", help="Text to continue; needs the checkpoint's tokenizer.json.")
-@click.option("--tokens", callback=token_ids_callback, metavar="IDS", help="Token ids to continue, such as 1,2,3.")
+@model_options
+@prompt_options
 @click.option("--max-new-tokens", type=click.IntRange(min=0), default=64, show_default=True, help="The most to add.")
 @click.option("--ignore-eos", is_flag=True, help="Go on after the checkpoint's end-of-sequence ids.")
+@sampling_options
+@click.option("--stream", "is_streamed", is_flag=True, help="Print the text as it comes.")
+@click.option("--logprobs", is_flag=True, help="Report the log-probability of each new token.")
 @click.option(
-    "--dtype",
-    type=click.Choice(["bfloat16", "float32"]),
-    default="bfloat16",
-    show_default=True,
-    help="Dtype of the activations.",
+    "--top-logprobs", type=click.IntRange(min=0), default=0, metavar="N", help="Report the N most likely tokens too."
 )
-@click.option(
-    "--experts",
-    type=click.Choice(["stored", "mxfp4", "decoded"]),
-    default="stored",
-    show_default=True,
-    help="Form of the expert matrices in memory.",
-)
-@click.option(
-    "--moe",
-    type=click.Choice(MOE_NAMES),
-    default="auto",
-    show_default=True,
-    help="How the experts are run.",
-)
-@click.option(
-    "--attention",
-    type=click.Choice(ATTENTION_NAMES),
-    default="auto",
-    show_default=True,
-    help="How attention is computed.",
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A config.json in either dialect, if it does not stand in the folder.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
+@length_options
+@as_json
 def generate_command(
-    checkpoint: Path,
+    source: ModelSource,
     prompt: str | None,
     tokens: list[int] | None,
     max_new_tokens: int,
     ignore_eos: bool,
-    dtype: str,
-    experts: "ExpertForm",
-    moe: str,
-    attention: str,
-    config: Path | None,
+    sampling: "Sampling | None",
+    seed: int,
+    is_streamed: bool,
+    logprobs: bool,
+    top_logprobs: int,
+    prefill_length: int | None,
+    max_length: int | None,
     as_json: bool,
 ) -> None:
-    """Continue a prompt greedily with the model in CHECKPOINT.
+    """Continue a prompt with the model in CHECKPOINT, greedily unless a temperature is given.
 
-    CHECKPOINT is a folder in one of the published layouts. The new text goes to standard output
-    (the new ids, if there is no tokenizer), timings go to standard error.
+    CHECKPOINT is whatever gptoss-weights opens: a folder in a published layout, a Flax bundle, an Orbax
+    tree or its URL. The new text goes to standard output (the new ids, if there is no tokenizer),
+    timings go to standard error. The prompt is continued as it is; `chat` writes it in the chat format.
 
     \b
     Examples:
       gptoss-model generate gpt-oss-20b --prompt "The capital of France is"
       gptoss-model generate gpt-oss-20b --tokens 976,9029,328 --max-new-tokens 8 --json
+      gptoss-model generate gpt-oss-20b --prompt "Once upon" --temperature 0.8 --top-p 0.95 --seed 1 --stream
     """  # noqa: D301 - the backslash is meant for click
-    if (prompt is None) == (tokens is None):
-        raise click.UsageError("Give either --prompt or --tokens.")
-    from gptoss_weights import open_checkpoint
+    require_one_prompt(prompt, tokens)
+    is_reported = logprobs or top_logprobs > 0
+    if is_streamed and (as_json or is_reported):
+        raise click.UsageError("--stream prints the text as it comes; --json and --logprobs report at the end.")
     from gptoss_weights.stop_tokens import eos_token_ids
 
-    opened = open_checkpoint(checkpoint, config=config)
-    prompt_tokens, tokenizer = _prompt(opened, prompt, tokens)
-    eos = () if ignore_eos else eos_token_ids(opened)
+    opened = source.open()
+    start = resolve_prompt(prompt, tokens, source=opened, vocab_size=opened.config.vocab_size)
 
-    from gptoss_model.generation import generate
-    from gptoss_model.loading import load_model
+    from gptoss_model.generation import complete, stream
 
-    started = time.perf_counter()
-    model = load_model(opened, dtype=dtype, experts=experts, moe=moe, attention=attention)
-    loaded = time.perf_counter()
-    [new] = generate(model, [prompt_tokens], max_new_tokens=max_new_tokens, eos_token_ids=eos)
-    finished = time.perf_counter()
-    timings = {
-        "load_seconds": loaded - started,
-        "generate_seconds": finished - loaded,  # compilation included
-        "tokens_per_second": len(new) / (finished - loaded),
-    }
-    text = None if tokenizer is None else tokenizer.decode(new)
-    if as_json:
-        report = {"prompt_tokens": prompt_tokens, "tokens": new, "text": text, "timings": timings}
-        click.echo(json.dumps(report, ensure_ascii=False))
-        return
-    click.echo(text if text is not None else ",".join(map(str, new)))
-    click.echo(
-        f"{len(new)} tokens in {timings['generate_seconds']:.2f} s, compilation included; "
-        f"loaded in {timings['load_seconds']:.2f} s",
-        file=sys.stderr,
+    request = GenerationOptions(
+        max_new_tokens=max_new_tokens,
+        eos_token_ids=() if ignore_eos else eos_token_ids(opened),
+        sampling=sampling,
+        seed=seed,
+        prefill_length=prefill_length,
+        max_length=max_length,
+        top_logprobs=top_logprobs,
     )
+    refuse_impossible(opened.config, [start.tokens], request)
+    began = time.perf_counter()
+    model = source.load(opened)
+    loaded = time.perf_counter()
+    completion: Completion | None = None
+    if is_streamed:
+        news = print_stream(stream(model, [start.tokens], **request), start.tokenizer)
+        ids, reason = [new.token for new in news], news[-1].finish_reason if news else None
+    else:
+        with status("generating"):
+            [completion] = complete(model, [start.tokens], logprobs=logprobs, **request)
+        ids, reason = completion.tokens, completion.finish_reason
+    result = Continuation(
+        prompt=start,
+        tokens=ids,
+        finish_reason=reason or "length",
+        load_seconds=loaded - began,
+        generate_seconds=time.perf_counter() - loaded,
+    )
+    if completion is None:
+        result.show_timings(remark=TIMED)
+    elif as_json:
+        click.echo(json.dumps(result.to_json() | _logprobs_document(completion), ensure_ascii=False))
+    else:
+        result.show(as_json=False, remark=TIMED)
+        for line in _logprobs_table(completion, start.tokenizer):
+            click.echo(line)
 
 
-def _prompt(
-    checkpoint: "Checkpoint", text: str | None, tokens: list[int] | None
-) -> tuple[list[int], "Tokenizer | None"]:
-    """The ids to continue, and the tokenizer; ids can do without one."""
-    from gptoss_weights import CheckpointError, MissingDependencyError
-    from gptoss_weights.text import load_tokenizer
+def _logprobs_document(completion: "Completion") -> dict[str, Any]:
+    """What `--logprobs` and `--top-logprobs` add to the document."""
+    document: dict[str, Any] = {}
+    if completion.logprobs is not None:
+        document["logprobs"] = completion.logprobs
+    if completion.top_logprobs is not None:
+        document["top_logprobs"] = [
+            [{"token": token, "logprob": logprob} for token, logprob in top.items()] for top in completion.top_logprobs
+        ]
+    return document
 
-    vocab_size = checkpoint.config.vocab_size
-    if text is not None:
-        tokenizer = load_tokenizer(checkpoint)
-        ids = tokenizer.encode(text)
-        if not ids:
-            raise click.BadParameter("the prompt has no tokens", param_hint="--prompt")
-        if max(ids) >= vocab_size:
-            raise CheckpointError(
-                "the tokenizer does not belong to these weights",
-                where=checkpoint.side_files["tokenizer.json"],
-                expected=f"ids below the vocabulary size {vocab_size}",
-                found=max(ids),
-            )
-        return ids, tokenizer
-    ids = tokens or []
-    require_known_tokens(ids, vocab_size)
-    if "tokenizer.json" not in checkpoint.side_files:
-        return ids, None
-    try:
-        return ids, load_tokenizer(checkpoint)
-    except MissingDependencyError:
-        return ids, None
+
+def _logprobs_table(completion: "Completion", tokenizer: "Tokenizer | None") -> Iterator[str]:
+    """A line for each new token, and below it one for each of the most likely."""
+    if completion.logprobs is None:
+        return
+    for place, (token, logprob) in enumerate(zip(completion.tokens, completion.logprobs, strict=True)):
+        yield token_line(token, logprob, tokenizer)
+        for other, value in (completion.top_logprobs or [{}] * (place + 1))[place].items():
+            yield f"    {token_line(other, value, tokenizer)}"
