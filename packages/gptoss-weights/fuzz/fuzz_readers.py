@@ -25,6 +25,9 @@ GROWTH_BYTES = 100 << 20  # most that the process may grow by it
 
 def main() -> None:
     name, *options = sys.argv[1:] or [""]
+    if name == "--list":
+        sys.stdout.write("\n".join(TARGETS))
+        return
     if name not in TARGETS:
         sys.exit(f"usage: fuzz_readers.py {{{','.join(TARGETS)}}} [options of libFuzzer]")
     target = TARGETS[name]
