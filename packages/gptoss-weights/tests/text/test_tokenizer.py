@@ -1,6 +1,7 @@
 """The tokenizer leaf: what a checkpoint's tokenizer.json says, and what is said when it is not there."""
 
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def test_text_comes_back_unchanged(tokenizer: Tokenizer, text: str) -> None:
 
 def test_special_tokens_in_the_text_are_single_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode("<|return|>") == [tokenizer.token_id("<|return|>")]
+
+
+def test_copy_in_another_process_is_the_same(tokenizer: Tokenizer) -> None:
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    text = "We the People<|end|>"
+    assert copy.encode(text) == tokenizer.encode(text)
+    assert copy.encode_ordinary(text) == tokenizer.encode_ordinary(text)
 
 
 def test_nothing_is_added_around_the_text(tokenizer: Tokenizer) -> None:

@@ -25,6 +25,9 @@ class Tokenizer:
         self._ordinary = _without_added_tokens(backend)
         self._added = {token: added.content for token, added in backend.get_added_tokens_decoder().items()}
 
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple["tokenizers.Tokenizer"]]:
+        return Tokenizer, (self._backend,)
+
     @property
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""

@@ -100,16 +100,12 @@ class HarmonyEncoding:
         self.tokenizer = tokenizer
         self.special_ids = {token: found for token, found in ids.items() if found is not None}
         """The id of each formatting token."""
-
-    @property
-    def stop_tokens(self) -> frozenset[int]:
-        """Ids that end a message: `<|return|>`, `<|call|>`, `<|end|>`."""
-        return self.stop_tokens_for_assistant_actions | {self.special_ids[FormattingToken.END]}
-
-    @property
-    def stop_tokens_for_assistant_actions(self) -> frozenset[int]:
+        self.stop_tokens_for_assistant_actions = frozenset(
+            self.special_ids[token] for token in (FormattingToken.RETURN, FormattingToken.CALL)
+        )
         """Ids at which generation stops: `<|return|>`, when all is said, and `<|call|>`, when a tool is to answer."""
-        return frozenset({self.special_ids[FormattingToken.RETURN], self.special_ids[FormattingToken.CALL]})
+        self.stop_tokens = self.stop_tokens_for_assistant_actions | {self.special_ids[FormattingToken.END]}
+        """Ids that end a message: these two, and `<|end|>`, behind which the model goes on by itself."""
 
     def render_message(self, message: Message, *, has_functions: bool = False) -> list[int]:
         """Tokens of one message by itself; see `rendering.render_message`."""
