@@ -7,7 +7,8 @@
     save_checkpoint(trimmed(checkpoint, layers=2), "two-layers.msgpack", format="flax")
 
 Further modules: `testing` (tiny checkpoints), `cli_errors` (exit codes of every command line),
-`text` (the tokenizer, extra `[text]`), `demo` (a small checkpoint that comes with the package).
+`text` (the tokenizer, and `text.harmony`, the chat format; extra `[text]`), `demo` (a small checkpoint that
+comes with the package).
 """
 
 import importlib

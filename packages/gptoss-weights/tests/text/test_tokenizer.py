@@ -62,6 +62,13 @@ def test_bytes_of_tokens_are_the_bytes_of_their_text(tokenizer: Tokenizer) -> No
     assert b"".join(tokenizer.token_bytes(token) for token in tokenizer.encode(text)) == text.encode()
 
 
+def test_added_token_spells_its_text_and_not_its_bytes(tmp_path: Path) -> None:
+    document = json.loads((DEMO_CHECKPOINT_PATH / "tokenizer.json").read_text())
+    document["added_tokens"][0]["content"] = "<|départ à Ġ|>"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document))
+    assert load_tokenizer(tmp_path).token_bytes(503) == "<|départ à Ġ|>".encode()
+
+
 def test_every_byte_is_a_token(tokenizer: Tokenizer) -> None:
     assert {bytes([byte]) for byte in range(256)} <= {tokenizer.token_bytes(token) for token in range(512)}
 

@@ -193,6 +193,14 @@ WEATHER_FUNCTION = {
                 **WEATHER_PARAMETERS["properties"],
                 "tags": {"type": "array", "items": {"type": "string"}, "nullable": True},
                 "spots": {"type": "array", "items": {"type": "object", "properties": {"x": {"type": "number"}}}},
+                "boxes": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"left": {"type": "number"}, "right": {"type": "number"}},
+                        "required": ["left", "right"],
+                    },
+                },
                 "area": {
                     "type": "object",
                     "properties": {"x": {"type": "number"}, "name": {"type": "string", "nullable": True}},

@@ -50,6 +50,10 @@ def test_text_in_parts_is_put_together() -> None:
             r"no place for a system's message here",
         ),
         ([{"role": "tool", "content": "2"}], r"messages\[0\]: a tool answers, but no call stands before it"),
+        (
+            [CALL, {"role": "assistant", "content": "4"}, {"role": "tool", "content": "2"}],
+            r"messages\[2\]: a tool answers",
+        ),
         ([USER, CALL, {"role": "tool"}], r"messages\[2\]: a message has no content"),
         ([CALL | {"tool_calls": CALL["tool_calls"] * 2}], r"renders one tool call of a message; expected 1; found 2"),
         ([CALL | {"content": "a", "thinking": "b"}], r"has both content and thinking"),

@@ -86,6 +86,12 @@ def test_an_earlier_answer_is_to_end_with_return_though_history_shows_end(encodi
     assert encoding.decode(example.tokens).count("<|return|>") == 1
 
 
+def test_what_follows_an_answer_without_a_question_begins_behind_its_role(encoding: HarmonyEncoding) -> None:
+    """The model does not go on by itself after `<|return|>`."""
+    said = "<|channel|>final<|message|>4<|return|><|channel|>analysis<|message|>Simple.<|end|>"
+    assert learned(encoding, [QUESTION, ANSWER, THOUGHT]) == said
+
+
 def test_channels_and_turns_to_be_learned_can_be_chosen(encoding: HarmonyEncoding) -> None:
     conversation = [QUESTION, THOUGHT, CALL, RESULT, ANSWER, QUESTION, THOUGHT, ANSWER]
     assert "Simple." not in learned(encoding, conversation, channels={FINAL})

@@ -21,6 +21,7 @@ from gptoss_weights.text.harmony.typescript import typescript_type
         ({"type": "array", "items": {"type": "array", "items": {"type": "boolean"}}}, "boolean[][]"),
         ({"type": "object"}, "{\n}"),
         ({"oneOf": []}, ""),
+        ({"oneOf": [{"type": ["string", "null"], "nullable": True}]}, "\n | string | null"),
         ({"oneOf": [{"type": "string"}, {"type": "number", "nullable": True}]}, "\n | string\n | number | null"),
     ],
 )

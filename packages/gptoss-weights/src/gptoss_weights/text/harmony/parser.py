@@ -168,7 +168,6 @@ class StreamableParser:
         assert self._header is not None, "content has a header"
         self._content.append(self._decoder.decode(b"", final=True))
         self._messages.append(_message(self._header, self.current_content))
-        self._decoder.reset()
         self._content.clear()
         self._header = None
         self._state = StreamState.EXPECT_START
