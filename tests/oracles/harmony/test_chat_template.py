@@ -89,7 +89,7 @@ def says_none(messages):
     )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=700)
 @given(messages=conversations, options=options)
 def test_text_is_that_of_the_published_template(published_template, messages, options):
     date = "2025-08-05"

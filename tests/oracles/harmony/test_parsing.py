@@ -69,7 +69,7 @@ def our_view(parser):
     )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=700)
 @given(data=st.data(), role=roles, strict=st.booleans())
 def test_every_token_leaves_the_state_that_the_official_parser_has(
     encoding, official, from_official, data, role, strict
@@ -97,7 +97,7 @@ def test_every_token_leaves_the_state_that_the_official_parser_has(
         assert list(ours.tokens) == theirs.tokens
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(data=st.data(), role=roles, strict=st.booleans())
 def test_messages_of_broken_text_are_the_official_ones(encoding, official, from_official, data, role, strict):
     """Any tokens at all: what is no UTF-8 may come out at another token, but the messages are the same."""

@@ -107,7 +107,7 @@ messages = st.one_of(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(conversation=st.lists(messages, max_size=6), drop=st.booleans())
 def test_conversation_equals_the_official_one_token_for_token(encoding, official, to_official, conversation, drop):
     import openai_harmony
@@ -126,7 +126,7 @@ def test_conversation_equals_the_official_one_token_for_token(encoding, official
         assert prompt == official.render_conversation_for_completion(theirs, next_role, config)
 
 
-@settings(max_examples=600)
+@settings(max_examples=400)
 @given(schema=schemas)
 def test_schema_equals_the_official_one(encoding, official, to_official, schema):
     conversation = [Message(Role.DEVELOPER, DeveloperContent(tools=(ToolNamespace("t", (Tool("f", "", schema),)),)))]
