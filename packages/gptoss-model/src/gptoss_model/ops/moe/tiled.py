@@ -8,6 +8,8 @@ the worst case, M·k // R + min(E, M·k), and skips the rest; experts that nobod
 Memory: one decoded expert, R rows inside the scan, and the padded outputs, at most M·k + E·R rows.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -18,16 +20,21 @@ from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_ex
 __all__ = ["tile_rows", "tiled_moe"]
 
 SMALLEST_TILE_ROWS = 8  # below, a product costs as much as reading its matrix anyway
-LARGEST_TILE_ROWS = 256  # above, decoding is amortised and padding only wastes rows
+LARGEST_TILE_ROWS = 256  # above, the matrices are amortised
+MATRICES_IN_ROWS = 80  # copying or decoding an expert's matrices costs as much as multiplying so many rows, on CPUs
 
 
 def tile_rows(assignments: int, experts: int) -> int:
-    """Rows of a tile: the power of two above the mean run of an expert, within bounds.
+    """Rows of a tile: a power of two that lets most experts do with one, as long as that does not waste too many rows.
 
-    Above it, not equal to it: half of the experts get more than the mean, and would need a second tile.
+    A tile costs its matrices and its rows, and every expert fills its last tile by half on average:
+    sqrt(2 · mean run · w) rows cost least, where w rows cost as much as the matrices. Short runs
+    need no more than the power of two above the mean; half of the experts get more than the mean.
     """
     mean_run = -(-assignments // experts)
-    return min(max(1 << mean_run.bit_length(), SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
+    enough = mean_run.bit_length()
+    cheapest = round(math.log2(2 * mean_run * MATRICES_IN_ROWS) / 2)
+    return min(max(1 << min(enough, cheapest), SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
 
 
 def tiled_moe(
