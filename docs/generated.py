@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import click
+from gptoss_model.sharding.recipes import ACCELERATORS, GIB, RECIPES
 from gptoss_parity.tolerances import BFLOAT16, FLOAT32
 from gptoss_weights.cli_errors import ExitCode
 
@@ -73,4 +74,19 @@ def exit_codes() -> str:
     )
 
 
-GENERATED = {"commands": commands, "exit-codes": exit_codes, "tolerances": tolerances}
+def recipes() -> str:
+    """Each recipe for a mesh, with the memory that its devices need."""
+    rows = [
+        "| Model | Machine | `--mesh` | Experts | Batch × length | Parameters | KV cache | Gathered | Total | of |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for recipe in RECIPES:
+        memory = recipe.memory()
+        parts = (memory.experts + memory.other_parameters, memory.kv_cache, memory.gathered, memory.total)
+        parts += (ACCELERATORS[recipe.accelerator].memory_bytes,)
+        words = (recipe.model, recipe.machine, f"`{recipe.rules}`", recipe.experts, f"{recipe.batch} × {recipe.length}")
+        rows.append("| " + " | ".join([*words, *(f"{part / GIB:.1f}" for part in parts)]) + " |")
+    return "\n".join(rows)
+
+
+GENERATED = {"commands": commands, "exit-codes": exit_codes, "recipes": recipes, "tolerances": tolerances}
