@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from gptoss_model import GptOss, canonical_names, generate, load_model, make_mesh
-from gptoss_weights import probe_specs
+from gptoss_weights import GptOssConfig, probe_specs, random_checkpoint
 
 F32_TOLERANCE = 2e-6  # relative L2, the same as against the official code
+BF16_RATIO = 1.5  # distance to f32, over that of one device
 GRADIENT_TOLERANCE = 2e-5  # sums over all tokens in another order; the goal against PyTorch is 1e-4
 # Every axis alone, every pair of axes, and triples; each with packed or decoded experts, scanned layers or not.
 CASES = [
@@ -51,11 +52,15 @@ def test_every_intermediate_is_that_of_one_device(splittable, alone, relative_er
             assert relative_error(probes[name][mask], expected[mask]) < F32_TOLERANCE, name
 
 
-@pytest.mark.parametrize(("rules", "scan_layers"), [("fsdp=2,expert=2,tensor=2", True), ("data=4,tensor=2", False)])
-def test_generation_past_the_window_gives_the_tokens_of_one_device(splittable, rules, scan_layers):
+@pytest.mark.parametrize(
+    ("rules", "scan_layers", "attention"),
+    [("fsdp=2,expert=2,tensor=2", True, "auto"), ("data=4,tensor=2", False, "blockwise")],
+)
+def test_generation_past_the_window_gives_the_tokens_of_one_device(splittable, rules, scan_layers, attention):
     beginnings = [[1, 2, 3], list(range(4, 17)), [3], [9, 9]]
     expected = generate(load_model(splittable, dtype=jnp.float32), beginnings, max_new_tokens=14)
-    model = load_model(splittable, dtype=jnp.float32, scan_layers=scan_layers, mesh=make_mesh(rules))
+    options = {"scan_layers": scan_layers, "attention": attention, "mesh": make_mesh(rules)}
+    model = load_model(splittable, dtype=jnp.float32, **options)
     assert generate(model, beginnings, max_new_tokens=14) == expected
 
 
@@ -98,3 +103,24 @@ def test_every_part_is_read_once_and_no_expert_matrix_is_ever_whole(splittable):
         assert total[name] == splittable.read(name).nbytes, name
         if spec.is_expert_matrix:
             assert largest[name] == total[name] // 4, name
+
+
+@pytest.mark.parametrize("moe", ["tiled", "dense"])
+def test_tensor_splits_experts_where_blocks_would_be_cut(splittable, relative_error, moe):
+    numbers = splittable.config.numbers() | {"num_experts": 8, "intermediate_size": 64, "num_hidden_layers": 1}
+    checkpoint = random_checkpoint(GptOssConfig(**numbers), seed=1)
+    tokens, mask = prompts()
+    expected = load_model(checkpoint, dtype=jnp.float32, moe=moe)(tokens, mask=mask).logits
+    model = load_model(checkpoint, dtype=jnp.float32, moe=moe, mesh=make_mesh("expert=2,tensor=4"))
+    assert model.placement.partitioning.expert_axes == ("expert", "tensor")
+    assert relative_error(model(tokens, mask=mask).logits[mask], expected[mask]) < F32_TOLERANCE
+
+
+def test_bf16_is_as_near_to_f32_as_on_one_device(splittable, alone, relative_error):
+    tokens, mask = prompts()
+
+    def distance(**options) -> float:
+        model = load_model(splittable, dtype=jnp.bfloat16, **options)
+        return relative_error(model(tokens, mask=mask).logits[mask], alone["logits"][mask])
+
+    assert distance(mesh=make_mesh("fsdp=2,expert=2,tensor=2")) < BF16_RATIO * distance()
