@@ -5,11 +5,13 @@ and compiled by itself, and compile time grows with depth. Scanned, the paramete
 are stacked, and so are those of the odd ones (`gptoss_model.parameters`); `jax.lax.scan` goes over
 the pairs, and one pair is all that is compiled.
 
-What a turn of the loop does not need must not be moved. XLA materialises a slice of a stack before
-an inner loop may read from it, which for the experts would copy all of a layer's to use four. Their
-matrices therefore stay whole, as `StackedMatrices`, out of which a strategy reads single experts.
-Where gradients may be wanted (a pass without a cache), decoded experts are sliced like all else:
-the gradient of a slice is a slice, that of a whole would be as large as the stack in every turn.
+What a turn of the loop does not need must not be moved, and what it needs only once. XLA writes a
+slice of a stack out before an inner loop or a product may read from it, which for the experts would
+copy all of a layer's to use four, and every other matrix of a decoding step. With a cache, all
+matrices therefore stay whole, as `StackedMatrices`, and the ops read what they need where it stands.
+Where gradients may be wanted (a pass without a cache), matrices are sliced like all else: the
+gradient of a slice is a slice, that of a whole would be as large as the stack in every turn. Packed
+experts have no gradient and stay whole.
 """
 
 import dataclasses
@@ -25,7 +27,7 @@ from jax.typing import DTypeLike
 
 from gptoss_model.kv_cache import KVCache
 from gptoss_model.layers import DecoderLayer, Embedding, RMSNorm, Rotary
-from gptoss_model.ops.moe import StackedMatrices
+from gptoss_model.ops.stacked import StackedMatrices
 from gptoss_model.parameters import LAYER_PAIR, PackedParam, ParameterScope
 from gptoss_model.probing import ProbeRecorder
 from gptoss_model.sharding.shards import Shards
@@ -37,7 +39,7 @@ type Probes = dict[str, jax.Array]
 type State = nnx.State[Any, Any]
 type Stream = tuple[jax.Array, KVCache | None]  # the residual stream, and the cache
 
-EXPERT_MATRICES = ("gate_up_proj", "down_proj")
+MATRICES = ("weight", "gate_up_proj", "down_proj")  # last elements of their paths
 PERIOD = len(LAYER_PAIR)
 
 
@@ -201,7 +203,8 @@ def _stays_whole(*, is_inference: bool) -> Callable[[tuple[object, ...], object]
     """Selects the parameters that the loop reads in place: they have no gradient, or none is wanted."""
 
     def selects(path: tuple[object, ...], variable: object) -> bool:
-        return isinstance(variable, PackedParam) or (is_inference and path[-1] in EXPERT_MATRICES)
+        is_matrix = path[-1] in MATRICES and "layernorm" not in str(path[-2])
+        return isinstance(variable, PackedParam) or (is_inference and is_matrix)
 
     return selects
 

@@ -22,6 +22,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from gptoss_weights import GptOssConfig
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -121,7 +122,9 @@ class LayerCache:
 
     def _extend_ring(self, k: jax.Array, v: jax.Array, positions: jax.Array) -> "tuple[KeyValues, LayerCache]":
         slots = self.slots
-        keys, values = self._held()
+        # In a stack the ring is written out, once: fused into what follows, it would be read after the
+        # stack is written to, and XLA would copy the stack.
+        keys, values = lax.optimization_barrier(self._held()) if self.row is not None else self._held()
         seen = KeyValues(
             jnp.concatenate([keys, k], axis=1),
             jnp.concatenate([values, v], axis=1),
@@ -129,13 +132,21 @@ class LayerCache:
         )
         lengths = self.lengths + (positions >= 0).sum(axis=1, dtype=jnp.int32)
         stays = (positions >= 0) & (positions >= lengths[:, None] - slots)
-        return seen, self._write(k, v, jnp.where(stays, positions % slots, slots))
+        ring = LayerCache(keys, values, self.window, self.lengths)
+        ring = ring._write(k, v, jnp.where(stays, positions % slots, slots))
+        return seen, self._with_ring(ring.keys, ring.values)
 
     def _held(self) -> tuple[jax.Array, jax.Array]:
         """The layer's own keys and values, [B, slots, K, H]."""
         if self.row is None:
             return self.keys, self.values
         return self.keys[self.row], self.values[self.row]
+
+    def _with_ring(self, keys: jax.Array, values: jax.Array) -> "LayerCache":
+        """The cache with another ring, [B, slots, K, H]."""
+        if self.row is not None:
+            keys, values = self.keys.at[self.row].set(keys), self.values.at[self.row].set(values)
+        return dataclasses.replace(self, keys=keys, values=values)
 
     def _write(self, k: jax.Array, v: jax.Array, slots: jax.Array) -> "LayerCache":
         batch = jnp.arange(k.shape[0])[:, None]

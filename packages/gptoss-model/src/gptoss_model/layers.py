@@ -5,7 +5,7 @@ positions int32 [B, T], −1 for padding; and the cosines and sines of those pos
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
 from gptoss_model.ops.attention import ATTENTION_STRATEGIES, choose_attention_strategy
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
+from gptoss_model.ops.stacked import StackedMatrices
 from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
 from gptoss_model.sharding.shards import Shards
@@ -43,7 +44,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array, *, total: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
         """Maps [..., in] to [..., out]; `total` as in `ops.linear`."""
-        return ops.linear(x, self.weight[...], None if self.bias is None else _cast(self.bias, x), total=total)
+        return ops.linear(x, _matrix(self.weight), None if self.bias is None else _cast(self.bias, x), total=total)
 
 
 class Embedding(nnx.Module):
@@ -119,7 +120,7 @@ class Router(nnx.Module):
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Logits [B, T, E], indices of the chosen [B, T, k], best first, and their weights [B, T, k]."""
-        logits = ops.linear(x, self.weight[...], _cast(self.bias, x))
+        logits = ops.linear(x, _matrix(self.weight), _cast(self.bias, x))
         return logits, *ops.route_tokens(logits, experts_per_token=self.experts_per_token)
 
 
@@ -204,3 +205,10 @@ def _cast(parameter: nnx.Param[jax.Array] | PackedParam, x: jax.Array) -> jax.Ar
     """The values as computing with x uses them: really rounded to its dtype, if they have more bits."""
     value: jax.Array = parameter[...]
     return value if value.dtype == x.dtype else ops.rounded(value, x.dtype)
+
+
+def _matrix(parameter: nnx.Param[jax.Array] | PackedParam) -> jax.Array | StackedMatrices:
+    """A weight, or its place in the stack of all layers."""
+    value: Any = parameter.get_value()
+    matrix: jax.Array | StackedMatrices = value
+    return matrix

@@ -1,6 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from gptoss_model.ops import linear
+from gptoss_model.ops.stacked import StackedMatrices
 
 
 def test_rows_times_transposed_weight_plus_bias_over_any_leading_axes(rng):
@@ -30,3 +33,12 @@ def test_a_lone_bf16_row_gives_what_it_gives_among_others(rng):
     np.testing.assert_array_equal(
         np.asarray(linear(x[:1], weight), np.float32), np.asarray(linear(x, weight)[:1], np.float32)
     )
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_matrix_in_a_stack_of_layers_gives_the_bits_of_the_matrix_by_itself(rows, dtype, rng):
+    x, weights = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in ((rows, 64), (3, 48, 64)))
+    in_a_stack = jax.jit(lambda x, weights, row: linear(x, StackedMatrices(weights, row)))
+    for row in range(3):
+        np.testing.assert_array_equal(in_a_stack(x, weights, row), jax.jit(linear)(x, weights[row]))

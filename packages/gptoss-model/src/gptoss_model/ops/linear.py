@@ -8,14 +8,15 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from gptoss_model.ops.rounding import rounded
-from gptoss_model.ops.row_products import row_product
+from gptoss_model.ops.row_products import gathered_row_products, row_product
+from gptoss_model.ops.stacked import StackedMatrices, unstacked
 
 __all__ = ["linear"]
 
 
 def linear(
     x: Float[Array, "*rows in"],
-    weight: Float[Array, "out in"],
+    weight: Float[Array, "out in"] | StackedMatrices,
     bias: Float[Array, " out"] | None = None,
     *,
     total: Callable[[Array], Array] | None = None,
@@ -27,13 +28,14 @@ def linear(
     In f32 no accelerator may fall back to fewer bits (TF32, bf16 passes), hence the precision.
 
     A single row on a CPU goes another way, `gptoss_model.ops.row_products`: XLA turns a product with
-    one row into one with a vector, and for that it first converts a whole bf16 matrix to f32.
+    one row into one with a vector, and for that it first converts a whole bf16 matrix to f32. A matrix
+    in a stack is then read where it stands; more rows pay for copying it out.
 
     Source: torch.nn.Linear, as openai/gpt-oss torch/model.py uses it.
     """
     rows = x.reshape(-1, x.shape[-1])
     if rows.shape[0] == 1:
-        product = lax.platform_dependent(rows, weight, cpu=row_product, default=_dot)
+        product = lax.platform_dependent(rows, weight, cpu=_row_product, default=_dot)
     else:
         product = _dot(rows, weight)
     if total is not None:
@@ -43,10 +45,18 @@ def linear(
     return rounded(product, x.dtype).reshape(*x.shape[:-1], weight.shape[0])
 
 
-def _dot(rows: jax.Array, weight: jax.Array) -> jax.Array:
+def _row_product(row: jax.Array, weight: jax.Array | StackedMatrices) -> jax.Array:
+    if isinstance(weight, StackedMatrices):
+        return gathered_row_products(row, weight.stack, weight.row[None])
+    return row_product(row, weight)
+
+
+def _dot(rows: jax.Array, weight: jax.Array | StackedMatrices) -> jax.Array:
+    matrix = unstacked(weight)
+    assert isinstance(matrix, jax.Array)
     product: jax.Array = lax.dot_general(
         rows,
-        weight.astype(rows.dtype),
+        matrix.astype(rows.dtype),
         (((1,), (1,)), ((), ())),
         precision=lax.Precision.HIGHEST if rows.dtype == jnp.float32 else None,
         preferred_element_type=jnp.float32,

@@ -12,8 +12,8 @@ from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_ex
 from gptoss_model.ops.moe.gathered import gathered_moe
 from gptoss_model.ops.moe.megablox import megablox_moe
 from gptoss_model.ops.moe.ragged import ragged_moe
-from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.moe.tiled import tiled_moe
+from gptoss_model.ops.stacked import StackedMatrices, unstacked
 
 __all__ = [
     "MOE_STRATEGIES",

@@ -14,10 +14,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gptoss_model.ops.linear import linear
-from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.row_products import gathered_row_products
+from gptoss_model.ops.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.swiglu import swiglu
 
 __all__ = ["ExpertWeights", "apply_expert", "apply_experts_to_rows", "combine_experts", "has_expert"]

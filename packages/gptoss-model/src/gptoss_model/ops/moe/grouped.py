@@ -15,9 +15,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.moe.experts import ExpertWeights, combine_experts, has_expert
-from gptoss_model.ops.moe.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
+from gptoss_model.ops.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.swiglu import swiglu
 
 __all__ = ["GroupedProduct", "grouped_moe"]

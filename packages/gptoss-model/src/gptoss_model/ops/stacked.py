@@ -1,4 +1,4 @@
-"""The expert matrices of one layer, read out of the stack of all layers without slicing the layer first."""
+"""The matrices of one layer, read out of the stack of all layers without slicing the layer first."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ __all__ = ["StackedMatrices", "unstacked"]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StackedMatrices:
-    """[E, out, in], as one entry of [L, E, out, in].
+    """A matrix [out, in] as one entry of [L, out, in], or the experts' [E, out, in] as one of [L, E, out, in].
 
     Attributes:
         stack: The matrices of all layers, an array or packed.
@@ -25,7 +25,7 @@ class StackedMatrices:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the layer's matrices."""
+        """Shape of what the layer has."""
         return self.stack.shape[1:]
 
     def __getitem__(self, expert: int | Int[Array, ""]) -> jax.Array | Mxfp4Array:
@@ -39,5 +39,5 @@ class StackedMatrices:
 
 
 def unstacked(matrices: jax.Array | Mxfp4Array | StackedMatrices) -> jax.Array | Mxfp4Array:
-    """All matrices of a layer in one array, or packed; out of a stack they are copied."""
+    """All that a layer has in one array, or packed; out of a stack it is copied."""
     return matrices.stack[matrices.row] if isinstance(matrices, StackedMatrices) else matrices
