@@ -27,11 +27,14 @@ if TYPE_CHECKING:
         canonical_names,
     )
     from gptoss_model.sampling import Sampling
+    from gptoss_model.sharding.memory import DeviceMemory, memory_per_device
     from gptoss_model.sharding.mesh import make_mesh
+    from gptoss_model.sharding.placement import Placement
     from gptoss_model.sharding.rules import MeshRules
 
 __all__ = [
     "Completion",
+    "DeviceMemory",
     "ExpertForm",
     "FinishReason",
     "ForwardOutput",
@@ -43,6 +46,7 @@ __all__ = [
     "ParameterSource",
     "ParameterSpec",
     "ParameterView",
+    "Placement",
     "Sampling",
     "abstract_model",
     "bucket_length",
@@ -53,6 +57,7 @@ __all__ = [
     "init_cache",
     "load_model",
     "make_mesh",
+    "memory_per_device",
     "model_checkpoint",
     "prefill",
     "stream",
@@ -78,7 +83,9 @@ _MODULES = {
     "live_checkpoint": ("model_checkpoint",),
     "parameters": ("PackedParam", "ParameterSource", "ParameterSpec", "ParameterView", "canonical_names"),
     "sampling": ("Sampling",),
+    "sharding.memory": ("DeviceMemory", "memory_per_device"),
     "sharding.mesh": ("make_mesh",),
+    "sharding.placement": ("Placement",),
     "sharding.rules": ("MeshRules",),
 }
 

@@ -161,6 +161,7 @@ def abstract_model(
     moe: str = "auto",
     attention: str = "auto",
     scan_layers: bool = False,
+    mesh: Mesh | None = None,
 ) -> GptOss:
     """The model with shapes and dtypes in place of values: for memory arithmetic, sharding and restoring.
 
@@ -172,23 +173,29 @@ def abstract_model(
         moe: As in `load_model`.
         attention: As in `load_model`.
         scan_layers: As in `load_model`.
+        mesh: As in `load_model`; every shape then has the sharding of its array.
 
     Raises:
-        ValueError: an argument has a value that is not allowed.
+        ValueError: an argument has a value that is not allowed, or the mesh does not divide the model.
     """
     dtype, stored = _check_dtypes(dtype, param_dtype)
     if experts not in ("mxfp4", "decoded"):
         raise ValueError(f"experts is 'mxfp4' or 'decoded', not {experts!r}")
+
+    placement = None if mesh is None else Placement.of(config, mesh, experts=experts)
 
     def zeros(spec: ParameterSpec) -> jax.Array | Mxfp4Array:
         if spec.is_expert_matrix and experts == "mxfp4":
             return Mxfp4Array.zeros(spec.shape)
         return jnp.zeros(spec.shape, parameter_dtype(spec, stored))
 
-    model: GptOss = nnx.eval_shape(
-        lambda: GptOss(config, zeros, dtype=dtype, moe=moe, attention=attention, scan_layers=scan_layers)
-    )
-    return model
+    def make() -> GptOss:
+        return GptOss(
+            config, zeros, dtype=dtype, moe=moe, attention=attention, scan_layers=scan_layers, placement=placement
+        )
+
+    model: GptOss = nnx.eval_shape(make)
+    return model if placement is None else placement.with_shardings(model)
 
 
 def _check_dtypes(activations: DTypeLike, parameters: DTypeLike | None) -> tuple[jnp.dtype, jnp.dtype]:

@@ -1,6 +1,6 @@
 import jax
 import pytest
-from gptoss_model import load_model, make_mesh
+from gptoss_model import abstract_model, load_model, make_mesh
 from gptoss_model.sharding.memory import memory_per_device
 from gptoss_weights import GPT_OSS_20B, GPT_OSS_120B, count_parameters
 
@@ -23,6 +23,15 @@ def test_plan_is_what_every_device_then_holds(splittable, rules, experts):
     for device in jax.devices():
         assert planned.experts + planned.other_parameters == bytes_on(device, model)
         assert planned.kv_cache == bytes_on(device, cache)
+
+
+@pytest.mark.parametrize(("experts", "scan_layers"), [("mxfp4", True), ("decoded", False)])
+def test_abstract_model_has_the_structure_and_the_shardings_of_the_loaded_one(splittable, experts, scan_layers):
+    options = {"experts": experts, "scan_layers": scan_layers, "mesh": make_mesh("fsdp=2,expert=2,tensor=2")}
+    real, abstract = load_model(splittable, **options), abstract_model(splittable.config, **options)
+    assert jax.tree.structure(real) == jax.tree.structure(abstract)
+    for value, shape in zip(jax.tree.leaves(real), jax.tree.leaves(abstract), strict=True):
+        assert (value.shape, value.dtype, value.sharding) == (shape.shape, shape.dtype, shape.sharding)
 
 
 def test_one_device_needs_the_whole_published_model():

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +50,19 @@ class Placement:
 
         arrays: T = jax.tree.map(make, shapes, partitions)
         return arrays
+
+    def with_shardings[M: nnx.Module](self, abstract: M) -> M:
+        """The abstract module with the sharding of each array beside its shape."""
+
+        def add(variable: nnx.Variable[Any]) -> nnx.Variable[Any]:
+            sharding = NamedSharding(self.mesh, variable.get_metadata("partition"))
+            shapes = variable.get_value()
+            return variable.replace(
+                jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+            )
+
+        sharded: M = jax.tree.map(add, abstract, is_leaf=lambda node: isinstance(node, nnx.Variable))
+        return sharded
 
     def run[**P, T](self, part: Callable[P, T], partitions: object, results: object) -> Callable[P, T]:
         """The function that runs `part` on every device, on that device's part of the arguments.
