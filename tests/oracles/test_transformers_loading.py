@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gptoss_weights import GptOssConfig, open_checkpoint, save_checkpoint
+from gptoss_weights import GptOssConfig, convert_checkpoint, open_checkpoint, save_checkpoint
 from gptoss_weights.testing import write_tiny_checkpoint
 
 pytestmark = pytest.mark.oracle
@@ -34,6 +34,17 @@ def logits(transformers: Any, folder: Path, tokens: list[int]) -> np.ndarray:
         result = model(torch.tensor([tokens])).logits[0].numpy()
     del model
     gc.collect()
+    return result
+
+
+def official_logits(folder: Path, tokens: list[int]) -> np.ndarray:
+    """Logits [T, V] of a folder as the official code loads it, in bfloat16."""
+    import torch
+    from gpt_oss.torch.model import Transformer
+
+    model = Transformer.from_checkpoint(str(folder), device="cpu")
+    with torch.inference_mode():
+        result: np.ndarray = model(torch.as_tensor(tokens)).float().numpy()
     return result
 
 
@@ -71,6 +82,29 @@ def test_both_layouts_give_the_same_logits_bit_by_bit(
         save_checkpoint(checkpoint, tmp_path / target, format=target)
         results.append(logits(transformers, tmp_path / target, tokens))
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("way", ["hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"])
+def test_what_came_through_plain_experts_computes_the_same(
+    transformers: Any,
+    original: Path,
+    make_prompt: Callable[[GptOssConfig, int], list[int]],
+    way: Any,
+    tmp_path: Path,
+) -> None:
+    if way.startswith("orbax"):
+        pytest.importorskip("tensorstore", reason="the extra [orbax] is not installed")
+    source = open_checkpoint(original)
+    tokens = make_prompt(source.config, PROMPT_LENGTH)
+    between = tmp_path / ("between.msgpack" if way == "flax" else "between")
+    convert_checkpoint(source, between, format=way)
+    for target in ("hf", "hf-bf16", "openai"):
+        convert_checkpoint(open_checkpoint(between), tmp_path / target, format=target)
+    save_checkpoint(source, tmp_path / "direct", format="hf")
+    expected = logits(transformers, tmp_path / "direct", tokens)
+    for target in ("hf", "hf-bf16"):
+        np.testing.assert_array_equal(logits(transformers, tmp_path / target, tokens), expected)
+    np.testing.assert_array_equal(*(official_logits(folder, tokens) for folder in (original, tmp_path / "openai")))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
