@@ -32,7 +32,7 @@ def visits(query_positions, key_positions, window):
 
 def test_sliding_layer_visits_as_many_blocks_however_long_the_prompt():
     most = [int(visits(range(T), range(T), 128).counts.max()) for T in (1024, 16384)]
-    assert most[0] == most[1] <= 3
+    assert most[0] == most[1] <= 4
 
 
 def test_full_layer_visits_what_is_not_in_the_future():

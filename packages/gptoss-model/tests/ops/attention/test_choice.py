@@ -19,7 +19,7 @@ def platform(request, monkeypatch) -> str:
 def test_a_few_tokens_take_one_product(platform):
     choice = choose_attention_strategy("auto", queries=5, keys=133)
     assert choice.name == "reference"
-    assert f"on {platform.upper()}, 5 queries and 133 rows of keys: up to 4096 scores" in choice.reason
+    assert f"on {platform.upper()}, 5 queries and 133 rows of keys: up to 1024 scores" in choice.reason
 
 
 def test_prompt_goes_by_blocks_and_on_a_tpu_through_the_kernel(platform):

@@ -26,12 +26,13 @@ from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.attention.visibility import visible_keys
 from gptoss_model.ops.rounding import rounded
+from gptoss_model.ops.strategy import current_platform
 
 __all__ = ["Blocks", "blockwise_attention", "cut_into_blocks"]
 
-# Measured on two cores (64 heads × 64, window 128): smaller blocks pay for their loop, larger ones for what they mask.
-QUERY_BLOCK = 128
-KEY_BLOCK = 256
+# Rows of a block of queries and of keys. Measured on two cores (64 heads × 64, window 128): a pair's
+# scores should stay in the cache. Not measured on accelerators, where each turn of the loop has its price.
+BLOCK_ROWS = {"cpu": (32, 256), "gpu": (256, 512), "tpu": (256, 512)}
 SMALLEST_KEY_BLOCK = 64
 LARGEST_KEY_BLOCK = 2048  # for a few queries, whose scores are small
 NOWHERE = 2**31 - 1  # lowest position of a block without tokens: in everybody's future
@@ -171,8 +172,13 @@ _attend.defvjp(_forward, _backward)
 def cut_into_blocks(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> Blocks:
     """The blocks of queries at positions [B, T] and keys at [B, S], and what each of the former must visit."""
     T, S = query_positions.shape[1], key_positions.shape[1]
-    rows = min(QUERY_BLOCK, T)
-    columns = min(_key_rows(rows, window), S)
+    most_rows, most_columns = BLOCK_ROWS[current_platform()]
+    rows = min(most_rows, T)
+    if window is None:
+        columns = min(most_columns * most_rows // rows, LARGEST_KEY_BLOCK)
+    else:
+        columns = min(max(1 << (window - 1).bit_length() >> 1, SMALLEST_KEY_BLOCK), most_columns)
+    columns = min(columns, S)
     lowest_query, highest_query = _bounds(_cut_positions(query_positions, rows))
     lowest_key, highest_key = _bounds(_cut_positions(key_positions, columns))
     is_visited = lowest_key[None] <= highest_query[:, None]
@@ -181,12 +187,6 @@ def cut_into_blocks(query_positions: jax.Array, key_positions: jax.Array, window
     is_visited = is_visited.any(axis=-1)
     visited = jnp.argsort(~is_visited, axis=1, stable=True).astype(jnp.int32)
     return Blocks(rows, columns, visited, is_visited.sum(axis=1, dtype=jnp.int32))
-
-
-def _key_rows(query_rows: int, window: int | None) -> int:
-    if window is not None:
-        return min(max(1 << (window - 1).bit_length(), SMALLEST_KEY_BLOCK), KEY_BLOCK)
-    return min(KEY_BLOCK * QUERY_BLOCK // query_rows, LARGEST_KEY_BLOCK)
 
 
 def _bounds(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
