@@ -26,6 +26,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from gptoss_model.ops.attention import StackedRows
+
 __all__ = ["KVCache", "KeyValues", "LayerCache", "full_positions", "init_cache", "ring_positions", "token_positions"]
 
 
@@ -67,10 +69,13 @@ class KVCache:
 
 @dataclasses.dataclass(frozen=True)
 class KeyValues:
-    """What queries attend over: keys and values [B, S, K, H], and the position of each, int32 [B, S], or −1."""
+    """What queries attend over: keys and values [B, S, K, H], and the position of each, int32 [B, S], or −1.
 
-    keys: jax.Array
-    values: jax.Array
+    A full layer of a scanned model leaves them in the stack of all layers.
+    """
+
+    keys: jax.Array | StackedRows
+    values: jax.Array | StackedRows
     positions: jax.Array
 
 
@@ -118,7 +123,7 @@ class LayerCache:
         slots = self.slots
         written = self._write(k, v, jnp.where(positions >= 0, positions, slots))
         lengths = self.lengths + (positions >= 0).sum(axis=1, dtype=jnp.int32)
-        return KeyValues(*written._held(), full_positions(lengths, slots)), written
+        return KeyValues(*written._held_in_place(), full_positions(lengths, slots)), written
 
     def _extend_ring(self, k: jax.Array, v: jax.Array, positions: jax.Array) -> "tuple[KeyValues, LayerCache]":
         slots = self.slots
@@ -147,6 +152,12 @@ class LayerCache:
         if self.row is not None:
             keys, values = self.keys.at[self.row].set(keys), self.values.at[self.row].set(values)
         return dataclasses.replace(self, keys=keys, values=values)
+
+    def _held_in_place(self) -> tuple[jax.Array | StackedRows, jax.Array | StackedRows]:
+        """The same, but without a copy out of the stack."""
+        if self.row is None:
+            return self.keys, self.values
+        return StackedRows(self.keys, self.row), StackedRows(self.values, self.row)
 
     def _write(self, k: jax.Array, v: jax.Array, slots: jax.Array) -> "LayerCache":
         batch = jnp.arange(k.shape[0])[:, None]

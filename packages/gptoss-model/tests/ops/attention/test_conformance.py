@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gptoss_model.ops.attention import ATTENTION_STRATEGIES, list_attention_strategies
+from gptoss_model.ops.attention import ATTENTION_STRATEGIES, StackedRows, list_attention_strategies
 
 B, N, K, H = 2, 6, 3, 4
 TOLERANCES = {jnp.float32: 5e-7, jnp.bfloat16: 1.5e-2}
@@ -143,3 +143,28 @@ def test_query_that_sees_nothing_yields_zeros_and_no_gradient(strategy):
     assert not np.asarray(run(arrays, nothing, nothing)).any()
     for gradient in slope(arrays, nothing, nothing, jnp.ones((B, T, N, H))):
         assert not np.asarray(gradient).any()
+
+
+@pytest.mark.parametrize("window", [None, 11])
+def test_rows_in_a_stack_are_those_of_their_layer(strategy, window):
+    """As a cache gives them inside a compiled loop over layers; values and gradients."""
+    positions = LAYOUTS["chunk-of-a-long-buffer"]
+    q, k, v, sinks = inputs(S, jnp.float32)
+    stacks = tuple(jnp.stack([0 * rows, 7 * rows, rows]) for rows in (k, v))
+    _, slope = compiled(strategy, window)
+
+    def of_stacks(q, stacks, sinks):
+        rows = (StackedRows(stack, jnp.int32(2)) for stack in stacks)
+        function = ATTENTION_STRATEGIES[strategy]
+        at = {
+            name: jnp.asarray(value)
+            for name, value in zip(("query_positions", "key_positions"), positions, strict=True)
+        }
+        return function(q, *rows, sinks, **at, window=window).sum()
+
+    expected = slope((q, k, v, sinks), *positions, jnp.ones((B, T, N, H)))
+    d_q, d_stacks, d_sinks = jax.jit(jax.grad(of_stacks, argnums=(0, 1, 2)))(q, stacks, sinks)
+    for stack in d_stacks:
+        assert not np.asarray(stack[:2]).any()
+    for ours, theirs in zip((d_q, d_stacks[0][2], d_stacks[1][2], d_sinks), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -10,11 +10,13 @@ from gptoss_model.ops.attention.choice import (
 )
 from gptoss_model.ops.attention.reference import reference_attention
 from gptoss_model.ops.attention.splash import splash_attention
+from gptoss_model.ops.attention.stacked import StackedRows
 from gptoss_model.ops.attention.visibility import visible_keys
 
 __all__ = [
     "ATTENTION_STRATEGIES",
     "AttentionStrategy",
+    "StackedRows",
     "blockwise_attention",
     "check_attention_strategy",
     "choose_attention_strategy",

@@ -21,9 +21,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.attention.stacked import StackedRows, slice_rows
 from gptoss_model.ops.attention.visibility import visible_keys
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.strategy import current_platform
@@ -40,8 +42,8 @@ NOWHERE = 2**31 - 1  # lowest position of a block without tokens: in everybody's
 
 def blockwise_attention(
     q: Float[Array, "B T N H"],
-    k: Float[Array, "B S K H"],
-    v: Float[Array, "B S K H"],
+    k: Float[Array, "B S K H"] | StackedRows,
+    v: Float[Array, "B S K H"] | StackedRows,
     sinks: Float[Array, " N"],
     *,
     query_positions: Int[Array, "B T"],
@@ -49,7 +51,37 @@ def blockwise_attention(
     window: int | None,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`."""
-    return _attend(q, k, v, sinks, query_positions, key_positions, window)
+    keys, key_row = _taken_apart(k)
+    values, value_row = _taken_apart(v)
+    return _attend(Inputs(q, keys, values, sinks, query_positions, key_positions, key_row, value_row), window)
+
+
+type Saved = tuple["Inputs", jax.Array, jax.Array]  # and output and log-sums
+
+
+class Inputs(NamedTuple):
+    """The arguments. Keys and values may be stacks [L, B, S, K, H] each, and then have rows in them."""
+
+    q: jax.Array  # [B, T, N, H]
+    keys: jax.Array  # [B, S, K, H]
+    values: jax.Array  # [B, S, K, H]
+    sinks: jax.Array  # [N]
+    query_positions: jax.Array  # int32 [B, T]
+    key_positions: jax.Array  # int32 [B, S]
+    key_row: jax.Array | None
+    value_row: jax.Array | None
+
+    def block(self, number: jax.Array, rows: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Keys, values and positions of one block, and where it starts.
+
+        The last block starts earlier rather than sticking out (padding would copy the whole buffer);
+        the keys that it shares with the one before count there.
+        """
+        start = jnp.minimum(number * rows, self.keys.shape[-3] - rows)
+        keys = slice_rows(self.keys, self.key_row, start, rows)
+        values = slice_rows(self.values, self.value_row, start, rows)
+        at = lax.dynamic_slice_in_dim(self.key_positions, start, rows, axis=1)
+        return keys, values, jnp.where(start + jnp.arange(rows) >= number * rows, at, -1), start
 
 
 class Blocks(NamedTuple):
@@ -68,32 +100,17 @@ class Blocks(NamedTuple):
     counts: jax.Array
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
-def _attend(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    sinks: jax.Array,
-    query_positions: jax.Array,
-    key_positions: jax.Array,
-    window: int | None,
-) -> jax.Array:
-    return _forward(q, k, v, sinks, query_positions, key_positions, window)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _attend(inputs: Inputs, window: int | None) -> jax.Array:
+    return _forward(inputs, window)[0]
 
 
-def _forward(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    sinks: jax.Array,
-    query_positions: jax.Array,
-    key_positions: jax.Array,
-    window: int | None,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _forward(inputs: Inputs, window: int | None) -> tuple[jax.Array, Saved]:
     """The output, and what the backward pass needs."""
+    q, sinks = inputs.q, inputs.sinks
     B, T, N, H = q.shape
-    K = k.shape[2]
-    blocks = cut_into_blocks(query_positions, key_positions, window)
+    K = inputs.keys.shape[-2]
+    blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window)
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
 
     def attend(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
@@ -101,7 +118,7 @@ def _forward(
 
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             highest, total, mixed = state
-            keys, values, at, _ = _key_block(k, v, key_positions, visited[turn], blocks.keys)
+            keys, values, at, _ = inputs.block(visited[turn], blocks.keys)
             logits = _logits(queries, keys, positions, at, window)
             raised = jnp.maximum(highest, logits.max(axis=-1))
             exponentials = jnp.exp(logits - raised[..., None])
@@ -114,17 +131,18 @@ def _forward(
         highest, total, mixed = lax.fori_loop(0, count, visit, start)
         return rounded(mixed / total[..., None], q.dtype), highest + jnp.log(total)
 
-    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(query_positions, blocks.queries))
+    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(inputs.query_positions, blocks.queries))
     out, log_sums = lax.map(attend, (*cut, blocks.visited, blocks.counts))
     out = _join_queries(out, T)
-    return out, (q, k, v, sinks, query_positions, key_positions, out, log_sums)
+    return out, (inputs, out, log_sums)
 
 
-def _backward(window: int | None, saved: tuple[jax.Array, ...], gradient: jax.Array) -> tuple[jax.Array | None, ...]:
-    q, k, v, sinks, query_positions, key_positions, out, log_sums = saved
+def _backward(window: int | None, saved: Saved, gradient: jax.Array) -> tuple[Inputs]:
+    inputs, out, log_sums = saved
+    q, sinks = inputs.q, inputs.sinks
     N, H = q.shape[2:]
-    K = k.shape[2]
-    blocks = cut_into_blocks(query_positions, key_positions, window)
+    K = inputs.keys.shape[-2]
+    blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window)
     delta = (out.astype(jnp.float32) * gradient.astype(jnp.float32)).sum(axis=-1, keepdims=True)
 
     def attend(
@@ -135,7 +153,7 @@ def _backward(window: int | None, saved: tuple[jax.Array, ...], gradient: jax.Ar
 
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             d_q, d_k, d_v = state
-            keys, values, at, start = _key_block(k, v, key_positions, visited[turn], blocks.keys)
+            keys, values, at, start = inputs.block(visited[turn], blocks.keys)
             probabilities = jnp.exp(_logits(queries, keys, positions, at, window) - log_sum[..., None])
             d_probabilities = _einsum("BTKGH,BSKH->BKGTS", gradients, values)
             d_scores = probabilities * (d_probabilities - deltas[..., None]) * H**-0.5
@@ -149,21 +167,20 @@ def _backward(window: int | None, saved: tuple[jax.Array, ...], gradient: jax.Ar
         d_sinks = -(jnp.exp(sink - log_sum) * deltas).sum(axis=(0, 3))
         return (sums_after[0], sums_after[1]), (d_q, d_sinks)
 
-    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(query_positions, blocks.queries))
+    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(inputs.query_positions, blocks.queries))
     cut_gradients = (_cut_queries(array, blocks.queries, K) for array in (gradient, delta))
-    nothing = jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    nothing = jnp.zeros(inputs.keys.shape[-4:], jnp.float32), jnp.zeros(inputs.values.shape[-4:], jnp.float32)
     (d_k, d_v), (d_q, d_sinks) = lax.scan(
         attend, nothing, (*cut, *cut_gradients, log_sums, blocks.visited, blocks.counts)
     )
     d_q = d_q.swapaxes(0, 1).reshape(q.shape[0], -1, N, H)[:, : q.shape[1]]
-    return (
-        d_q.astype(q.dtype),
-        d_k.astype(k.dtype),
-        d_v.astype(v.dtype),
-        d_sinks.sum(axis=0).reshape(N).astype(sinks.dtype),
-        None,
-        None,
+    gradients = inputs._replace(
+        q=d_q.astype(q.dtype),
+        keys=_in_place(inputs.keys, inputs.key_row, d_k),
+        values=_in_place(inputs.values, inputs.value_row, d_v),
+        sinks=d_sinks.sum(axis=0).reshape(N).astype(sinks.dtype),
     )
+    return (jax.tree.map(_without_integers, gradients),)
 
 
 _attend.defvjp(_forward, _backward)
@@ -214,19 +231,6 @@ def _join_queries(out: jax.Array, T: int) -> jax.Array:
     return out.transpose(1, 0, 4, 2, 3, 5).reshape(B, blocks * rows, K * G, H)[:, :T]
 
 
-def _key_block(
-    k: jax.Array, v: jax.Array, positions: jax.Array, number: jax.Array, rows: int
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Keys, values and positions of one block, and where it starts.
-
-    The last block starts earlier rather than sticking out (padding would copy the whole buffer);
-    the keys that it shares with the one before count there.
-    """
-    start = jnp.minimum(number * rows, k.shape[1] - rows)
-    keys, values, at = (lax.dynamic_slice_in_dim(array, start, rows, axis=1) for array in (k, v, positions))
-    return keys, values, jnp.where(start + jnp.arange(rows) >= number * rows, at, -1), start
-
-
 def _logits(
     queries: jax.Array, keys: jax.Array, query_positions: jax.Array, key_positions: jax.Array, window: int | None
 ) -> jax.Array:
@@ -236,6 +240,22 @@ def _logits(
     scores = rounded(scores * queries.shape[-1] ** -0.5, dtype).astype(jnp.float32)
     visible = visible_keys(query_positions, key_positions, window=window)
     return jnp.where(visible[:, None, None], scores, -jnp.inf)
+
+
+def _taken_apart(rows: jax.Array | StackedRows) -> tuple[jax.Array, jax.Array | None]:
+    return (rows.stack, rows.row) if isinstance(rows, StackedRows) else (rows, None)
+
+
+def _in_place(rows: jax.Array, row: jax.Array | None, gradient: jax.Array) -> jax.Array:
+    gradient = gradient.astype(rows.dtype)
+    return gradient if row is None else jnp.zeros_like(rows).at[row].set(gradient)
+
+
+def _without_integers(gradient: jax.Array) -> jax.Array | np.ndarray:
+    """What JAX wants as the gradient of positions and rows: nothing, in their shape."""
+    if jnp.issubdtype(gradient.dtype, jnp.integer):
+        return np.zeros(gradient.shape, jax.dtypes.float0)
+    return gradient
 
 
 def _add_at(total: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from gptoss_model.ops.attention.blockwise import blockwise_attention
 from gptoss_model.ops.attention.reference import reference_attention
 from gptoss_model.ops.attention.splash import splash_attention
+from gptoss_model.ops.attention.stacked import StackedRows
 from gptoss_model.ops.strategy import (
     Availability,
     StrategyChoice,
@@ -38,8 +39,8 @@ class AttentionStrategy(Protocol):
     def __call__(
         self,
         q: Float[Array, "B T N H"],
-        k: Float[Array, "B S K H"],
-        v: Float[Array, "B S K H"],
+        k: Float[Array, "B S K H"] | StackedRows,
+        v: Float[Array, "B S K H"] | StackedRows,
         sinks: Float[Array, " N"],
         *,
         query_positions: Int[Array, "B T"],
@@ -54,8 +55,8 @@ class AttentionStrategy(Protocol):
 
         Args:
             q: Rotated queries.
-            k: Rotated keys.
-            v: Values.
+            k: Rotated keys; a cache may give them as rows of a stack.
+            v: Values, likewise.
             sinks: One logit a query head.
             query_positions: Positions of the queries; negative where there is no token.
             key_positions: Positions of the keys; negative where there is no token.

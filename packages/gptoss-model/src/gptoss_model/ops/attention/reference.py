@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.attention.stacked import StackedRows, unstacked_rows
 from gptoss_model.ops.attention.visibility import visible_keys
 from gptoss_model.ops.rounding import rounded
 
@@ -15,8 +16,8 @@ __all__ = ["reference_attention"]
 
 def reference_attention(
     q: Float[Array, "B T N H"],
-    k: Float[Array, "B S K H"],
-    v: Float[Array, "B S K H"],
+    k: Float[Array, "B S K H"] | StackedRows,
+    v: Float[Array, "B S K H"] | StackedRows,
     sinks: Float[Array, " N"],
     *,
     query_positions: Int[Array, "B T"],
@@ -27,6 +28,7 @@ def reference_attention(
 
     Source: openai/gpt-oss torch/model.py, `sdpa`.
     """
+    k, v = unstacked_rows(k), unstacked_rows(v)
     B, T, N, H = q.shape
     K = k.shape[2]
     dtype = q.dtype

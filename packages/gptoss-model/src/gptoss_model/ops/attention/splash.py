@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.attention.blockwise import blockwise_attention
+from gptoss_model.ops.attention.stacked import StackedRows, unstacked_rows
 from gptoss_model.ops.rounding import rounded
 
 __all__ = ["is_one_run", "splash_attention"]
@@ -27,8 +28,8 @@ LARGEST_BLOCK = 512
 
 def splash_attention(
     q: Float[Array, "B T N H"],
-    k: Float[Array, "B S K H"],
-    v: Float[Array, "B S K H"],
+    k: Float[Array, "B S K H"] | StackedRows,
+    v: Float[Array, "B S K H"] | StackedRows,
     sinks: Float[Array, " N"],
     *,
     query_positions: Int[Array, "B T"],
@@ -40,6 +41,10 @@ def splash_attention(
 
     With `interpret` the kernel runs as plain operations, on any platform.
     """
+    if q.shape[1] != k.shape[1]:
+        return blockwise_attention(
+            q, k, v, sinks, query_positions=query_positions, key_positions=key_positions, window=window
+        )
 
     def by_kernel(q: jax.Array, k: jax.Array, v: jax.Array, sinks: jax.Array) -> jax.Array:
         return _by_kernel(q, k, v, sinks, query_positions >= 0, window=window, interpret=interpret)
@@ -49,10 +54,8 @@ def splash_attention(
             q, k, v, sinks, query_positions=query_positions, key_positions=key_positions, window=window
         )
 
-    if q.shape[1] != k.shape[1]:
-        return by_blocks(q, k, v, sinks)
     fits = is_one_run(query_positions) & (query_positions == key_positions).all()
-    out: jax.Array = lax.cond(fits, by_kernel, by_blocks, q, k, v, sinks)
+    out: jax.Array = lax.cond(fits, by_kernel, by_blocks, q, unstacked_rows(k), unstacked_rows(v), sinks)
     return out
 
 
