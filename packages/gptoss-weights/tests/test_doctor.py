@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from gptoss_weights import Diagnosis, MissingDependencyError, diagnose, doctor
+from gptoss_weights import Diagnosis, MissingDependencyError, diagnose, installation
 from gptoss_weights.doctor import FEATURES, require_features
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -119,7 +119,7 @@ def test_disk_is_looked_up_where_the_folder_will_be(tmp_path: Path) -> None:
 
 
 def test_memory_is_unknown_where_the_system_does_not_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(installation, "_MEMINFO", tmp_path / "meminfo")
     assert diagnose().free_memory_bytes is None
     (tmp_path / "meminfo").write_text("MemTotal:       24000 kB\nMemAvailable:    1000 kB\n")
     assert diagnose().free_memory_bytes == 1_024_000
