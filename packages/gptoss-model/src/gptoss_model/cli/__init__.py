@@ -9,6 +9,7 @@ __all__ = ["main"]
 @click.group(
     cls=ErrorMappingGroup,
     lazy_commands={
+        "doctor": "gptoss_model.cli.doctor:doctor_command",
         "generate": "gptoss_model.cli.generate:generate_command",
         "plan": "gptoss_model.cli.plan:plan_command",
     },
