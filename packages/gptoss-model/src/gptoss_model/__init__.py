@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         decode_step,
         generate,
         prefill,
+        prompt_logits,
         stream,
     )
     from gptoss_model.kv_cache import KVCache, init_cache
@@ -60,6 +61,7 @@ __all__ = [
     "memory_per_device",
     "model_checkpoint",
     "prefill",
+    "prompt_logits",
     "stream",
 ]
 
@@ -75,6 +77,7 @@ _MODULES = {
         "decode_step",
         "generate",
         "prefill",
+        "prompt_logits",
         "stream",
     ),
     "kv_cache": ("KVCache", "init_cache"),

@@ -11,6 +11,7 @@ __all__ = ["main"]
     lazy_commands={
         "doctor": "gptoss_model.cli.doctor:doctor_command",
         "generate": "gptoss_model.cli.generate:generate_command",
+        "logits": "gptoss_model.cli.logits:logits_command",
         "plan": "gptoss_model.cli.plan:plan_command",
     },
 )

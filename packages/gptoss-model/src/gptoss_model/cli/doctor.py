@@ -71,7 +71,10 @@ def _print(diagnosis: "Diagnosis") -> None:
         click.echo(f"  {device.platform:<22}{device.name}{memory}")
     if diagnosis.device_problem:
         click.echo(f"  {diagnosis.device_problem}")
-    for kind, title in (("moe", "strategies for the experts (--moe)"), ("attention", "strategies for attention (--attention)")):
+    for kind, title in (
+        ("moe", "strategies for the experts (--moe)"),
+        ("attention", "strategies for attention (--attention)"),
+    ):
         click.echo(f"\n{title}")
         for found in diagnosis.strategies:
             if found.kind == kind:

@@ -10,7 +10,7 @@ from gptoss_weights.prompting import Continuation, prompt_options, require_one_p
 from gptoss_weights.sampling_options import sampling_options
 
 from gptoss_model.cli.generation_options import GenerationOptions, refuse_impossible
-from gptoss_model.cli.options import ModelSource, as_json, length_options, model_options
+from gptoss_model.cli.options import ModelSource, as_json, max_length_option, model_options, prefill_length_option
 from gptoss_model.cli.printing import print_stream, token_line
 from gptoss_model.cli.status import status
 
@@ -36,7 +36,8 @@ TIMED = "compilation included"
 @click.option(
     "--top-logprobs", type=click.IntRange(min=0), default=0, metavar="N", help="Report the N most likely tokens too."
 )
-@length_options
+@prefill_length_option
+@max_length_option
 @as_json
 def generate_command(
     source: ModelSource,

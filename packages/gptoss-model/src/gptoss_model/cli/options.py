@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gptoss_model.loading import ExpertForm
     from gptoss_model.model import GptOss
 
-__all__ = ["ModelSource", "as_json", "length_options", "model_options"]
+__all__ = ["ModelSource", "as_json", "max_length_option", "model_options", "prefill_length_option"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,18 +173,15 @@ _MODEL_OPTIONS = (
 as_json = click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
 
 
-def length_options[Function: Callable[..., Any]](command: Function) -> Function:
-    """The options `--prefill-length` and `--max-length`, each a number or None."""
-    prefill = click.option(
-        "--prefill-length",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Feed prompts in pieces of just N tokens, padded; by default up to 512, in padded sizes.",
-    )
-    longest = click.option(
-        "--max-length",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Tokens of the KV cache, prompt and answer together; by default what is needed, padded.",
-    )
-    return prefill(longest(command))
+prefill_length_option = click.option(
+    "--prefill-length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Feed prompts in pieces of just N tokens, padded; by default up to 512, in padded sizes.",
+)
+max_length_option = click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens of the KV cache, prompt and answer together; by default what is needed, padded.",
+)

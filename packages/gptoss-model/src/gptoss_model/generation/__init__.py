@@ -6,6 +6,7 @@
 
 from gptoss_model.generation.completing import complete, generate
 from gptoss_model.generation.lengths import bucket_length
+from gptoss_model.generation.logits import prompt_logits
 from gptoss_model.generation.prefilling import decode_step, prefill
 from gptoss_model.generation.results import Completion, FinishReason, NewToken
 from gptoss_model.generation.streaming import stream
@@ -19,5 +20,6 @@ __all__ = [
     "decode_step",
     "generate",
     "prefill",
+    "prompt_logits",
     "stream",
 ]

@@ -22,7 +22,16 @@ from gptoss_model.kv_cache import KVCache
 from gptoss_model.model import GptOss
 from gptoss_model.sharding.hosts import host_array
 
-__all__ = ["Prefilled", "decode_step", "extend_cache", "prefill", "prefill_prompts"]
+__all__ = [
+    "SCORED_POSITIONS",
+    "Piece",
+    "Prefilled",
+    "decode_step",
+    "extend_cache",
+    "prefill",
+    "prefill_prompts",
+    "prompt_pieces",
+]
 
 SCORED_POSITIONS = 32  # unembedded at a time where prompts are scored: 26 MB of f32 logits a sequence, published size
 
@@ -116,7 +125,7 @@ def prefill_prompts(
     """
     logits: jax.Array | None = None
     scores: list[list[float]] = [[] for _ in prompts]
-    for piece in _pieces(prompts, length):
+    for piece in prompt_pieces(prompts, length):
         mask = jnp.asarray(piece.mask)
         targets = jnp.asarray(piece.targets) if is_scored else None
         last, logprobs, cache = extend_cache(model, cache, jnp.asarray(piece.tokens), mask, targets)
@@ -128,7 +137,7 @@ def prefill_prompts(
     return Prefilled(logits, cache, scores if is_scored else None)
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """[B, T] each, padded on the right; a target is the token that follows."""
 
     tokens: np.ndarray
@@ -137,7 +146,8 @@ class _Piece(NamedTuple):
     has_target: np.ndarray
 
 
-def _pieces(prompts: Sequence[Sequence[int]], length: int | None) -> Iterator[_Piece]:
+def prompt_pieces(prompts: Sequence[Sequence[int]], length: int | None) -> Iterator[Piece]:
+    """Cuts prompts into pieces, of that length or of at most 512 tokens and padded to a bucket."""
     longest = max(len(prompt) for prompt in prompts)
     step = length or LARGEST_PIECE
     for start in range(0, longest, step):
@@ -148,7 +158,7 @@ def _pieces(prompts: Sequence[Sequence[int]], length: int | None) -> Iterator[_P
             part, following = prompt[start : start + step], prompt[start + 1 : start + step + 1]
             tokens[row, : len(part)], mask[row, : len(part)] = part, True
             targets[row, : len(following)], has_target[row, : len(following)] = following, True
-        yield _Piece(tokens, mask, targets, has_target)
+        yield Piece(tokens, mask, targets, has_target)
 
 
 @jax.jit

@@ -12,7 +12,7 @@ from gptoss_weights.sampling import Sampling
 from gptoss_model.generation.lengths import bucket_length
 from gptoss_model.sampling import check_seed
 
-__all__ = ["Request", "check_request"]
+__all__ = ["Request", "check_prompt", "check_request"]
 
 LARGEST_LENGTH = 2**31 - 1  # positions are int32
 
@@ -65,7 +65,7 @@ def check_request(
     Warns:
         GptOssWarning: a sequence could grow beyond the positions that the checkpoint is meant for.
     """
-    ids = [_prompt(prompt, place, config.vocab_size) for place, prompt in enumerate(prompts)]
+    ids = [check_prompt(prompt, place, config.vocab_size) for place, prompt in enumerate(prompts)]
     if not ids:
         raise ValueError("generation needs at least one prompt, and at least one token in each")
     if max_new_tokens < 0:
@@ -100,7 +100,13 @@ def check_request(
     )
 
 
-def _prompt(prompt: Sequence[int], place: int, vocab_size: int) -> list[int]:
+def check_prompt(prompt: Sequence[int], place: int, vocab_size: int) -> list[int]:
+    """The ids of a prompt, which is the one at `place` of a batch.
+
+    Raises:
+        ValueError: it is empty, or holds an id outside the vocabulary.
+        TypeError: it holds something other than whole numbers.
+    """
     if not len(prompt):
         raise ValueError(f"generation needs at least one token in each prompt, but prompt {place} is empty")
     ids = [operator.index(token) for token in np.asarray(prompt).tolist()]
