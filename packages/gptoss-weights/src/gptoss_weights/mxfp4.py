@@ -7,7 +7,8 @@ the scale 127, each with its lowest bit (which no code needs) set where the valu
 left of the scale is a sum in the exponent of those: `values += is_not_zero * (exponent - 1)`, three
 vectorised integer operations. Blocks whose result would leave the normal numbers are rare and are
 looked up apart, by scale and byte. float32 is bfloat16, widened. It works in chunks of about a core's
-cache: beyond the result it holds the table, and 1.5 MiB a thread.
+cache: beyond the result it holds the table, and 1.5 MiB a thread. A large result takes the memory that
+an earlier one has left (`recycled_memory`).
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gptoss_weights.processors import available_cores
+from gptoss_weights.recycled_memory import recycled_empty
 
 __all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4"]
 
@@ -100,8 +102,8 @@ def decode_mxfp4(
         blocks: uint8 [..., G, 16], at any alignment; what is not C-contiguous is copied first.
         scales: uint8 [..., G].
         dtype: bfloat16 or float32; both hold every value of scales 0 … 252 exactly.
-        out: C-contiguous [..., 32·G] of `dtype` to fill. Whoever decodes many tensors and passes the
-            same again spares the system new pages, which can cost more than decoding.
+        out: C-contiguous [..., 32·G] of `dtype` to fill. By default a new array, which takes new pages
+            of the system, or those of an earlier result that nobody uses any more.
         threads: How many to use at most, by default one a core; small tensors take one.
 
     Returns:
@@ -116,7 +118,7 @@ def decode_mxfp4(
     if dtype not in (_BFLOAT16, np.float32):
         raise ValueError(f"MXFP4 decodes to bfloat16 or float32, not {dtype}")
     if out is None:
-        out = np.empty(packed.shape, dtype)
+        out = recycled_empty(packed.shape, dtype)
     elif out.shape != packed.shape or out.dtype != dtype or not out.flags.c_contiguous:
         found = f"{out.dtype} {out.shape}{'' if out.flags.c_contiguous else ', not contiguous'}"
         raise ValueError(f"out must be C-contiguous {dtype} {packed.shape}; it is {found}")
