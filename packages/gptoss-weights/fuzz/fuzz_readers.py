@@ -1,4 +1,4 @@
-"""Fuzzes one reader under the coverage-guided fuzzer atheris; see README.md beside it.
+"""Fuzzes one reader, or one after the other, under the coverage-guided fuzzer atheris; see README.md beside it.
 
 python fuzz_readers.py header -max_total_time=60
 """
@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,16 +19,18 @@ from mutation import mutated
 with atheris.instrument_imports(include=["gptoss_weights"]):
     from targets import TARGETS, workplace
 
+SECONDS_EACH = 30  # of every reader, where none is named
 SECONDS = 1.0  # longest that one small input may take
 LONGEST = 16384  # bytes of an input
 GROWTH_BYTES = 100 << 20  # most that the process may grow by it
 
 
 def main() -> None:
-    name, *options = sys.argv[1:] or [""]
-    if name == "--list":
-        sys.stdout.write("\n".join(TARGETS))
+    if len(sys.argv) == 1:
+        for name in TARGETS:
+            subprocess.run([sys.executable, __file__, name, f"-max_total_time={SECONDS_EACH}"], check=True)
         return
+    name, *options = sys.argv[1:]
     if name not in TARGETS:
         sys.exit(f"usage: fuzz_readers.py {{{','.join(TARGETS)}}} [options of libFuzzer]")
     target = TARGETS[name]
