@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 
 if TYPE_CHECKING:
     from gptoss_weights import GptOssConfig
@@ -27,7 +28,7 @@ def _emit_callback(_context: click.Context, _parameter: click.Parameter, value: 
 
 
 @click.command("export")
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=CHECKPOINT_PATH)
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option(
     "--config",
@@ -44,7 +45,9 @@ def _emit_callback(_context: click.Context, _parameter: click.Parameter, value: 
     "each attention and layer, final norm), block-debug every probe inside every layer.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-def export_command(checkpoint: Path, output: Path, config: Path | None, emit: tuple[str, ...], dry_run: bool) -> None:
+def export_command(
+    checkpoint: Path | str, output: Path, config: Path | None, emit: tuple[str, ...], dry_run: bool
+) -> None:
     """Exports CHECKPOINT as ONNX into the folder OUTPUT.
 
     The weights stay in the checkpoint's own files, experts packed as MXFP4. With OUTPUT the

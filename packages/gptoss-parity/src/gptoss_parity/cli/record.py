@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import click
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
 
 from gptoss_parity.sources import DTYPES, SOURCES, Dtype, make_source
@@ -13,7 +14,7 @@ __all__ = ["record_command"]
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=CHECKPOINT_PATH)
 @click.option("--source", type=click.Choice(SOURCES), required=True, help="The implementation to run.")
 @click.option(
     "--tokens", callback=token_ids_callback, metavar="IDS", required=True, help="The prompt as token ids: 1,2,3."
@@ -22,7 +23,7 @@ __all__ = ["record_command"]
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="What to compute in.")
 @click.option("--config", type=click.Path(path_type=Path), help="Where the checkpoint's config.json stands instead.")
 def record_command(
-    checkpoint: Path, source: str, tokens: list[int], output: Path, dtype: Dtype, config: Path | None
+    checkpoint: Path | str, source: str, tokens: list[int], output: Path, dtype: Dtype, config: Path | None
 ) -> None:
     """Run CHECKPOINT on a prompt and write every probe to a trace file.
 
