@@ -73,7 +73,7 @@ def test_the_matrix_is_neither_copied_nor_converted(rng):
     """The claim of the module: beside the result, a fraction of the matrix is written."""
     x, matrix = jnp.zeros((1, 2880), jnp.bfloat16), jnp.zeros((4096, 2880), jnp.bfloat16)
     analysis = jax.jit(row_product).lower(x, matrix).compile().memory_analysis()
-    assert analysis.temp_size_in_bytes < matrix.nbytes / 5
+    assert analysis.temp_size_in_bytes < matrix.nbytes / 4
     packed = Mxfp4Array.zeros((2, 4096, 2880))
     compiled = jax.jit(gathered_row_products).lower(x, packed, jnp.array([1])).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < packed.shape[1] * packed.shape[2]
