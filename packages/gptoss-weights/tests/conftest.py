@@ -3,7 +3,7 @@
 import functools
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,14 @@ from gptoss_weights import random_checkpoint, save_checkpoint, write_manifest
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
 type WriteSafetensors = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def disk_is_not_waited_for() -> Iterator[None]:
+    """Tests do not outlive a power failure, and waiting for the disk took most of their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture

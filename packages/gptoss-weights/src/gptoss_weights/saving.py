@@ -29,7 +29,7 @@ from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, write_pieces
 from gptoss_weights.output.staging import Staging
 from gptoss_weights.output.target import OutputTarget
-from gptoss_weights.places import is_url
+from gptoss_weights.places import as_place
 from gptoss_weights.views import cast, dequantized
 from gptoss_weights.views.casting import float_dtype
 
@@ -54,7 +54,8 @@ def save_checkpoint(
         checkpoint: What to write. "openai" and "hf" hold experts packed as MXFP4: wrap it in
             `quantized` if they are not. The other formats hold them plain, and they are decoded.
         path: The folder to make, which may exist if it is empty; for "flax" the `.msgpack` file; for
-            the Orbax trees also a URL that TensorStore opens.
+            the Orbax trees also a URL that TensorStore opens; nothing can be renamed there, so the tree
+            appears array by array, and becomes a checkpoint with its last files.
         format: "openai" (`original/`), "hf" (MXFP4), "hf-bf16" (plain), "flax" (a bundle), or
             "orbax-scanned" or "orbax-unscanned" (MaxText's trees).
         dtype: Of the plain arrays, which are rounded to it. By default they have to be bfloat16, as
@@ -90,20 +91,21 @@ def plan_save(
             known before anything is written.
     """
     chosen = format_named(format)
-    if is_url(path) and not isinstance(chosen, OrbaxFormat):
+    place = as_place(path)
+    if isinstance(place, str) and not isinstance(chosen, OrbaxFormat):
         raise CheckpointError(
-            "only Orbax trees can be written to a URL", where=path, found=chosen.name, fix="Write to a folder first."
+            "only Orbax trees can be written to a URL", where=place, found=chosen.name, fix="Write to a folder first."
         )
-    if chosen.suffix and Path(path).suffix != chosen.suffix:
-        raise ValueError(f"{path}: the target of {format} is a file that ends with {chosen.suffix}")
+    if chosen.suffix and Path(place).suffix != chosen.suffix:
+        raise ValueError(f"{place}: the target of {format} is a file that ends with {chosen.suffix}")
     array_dtype = float_dtype("bfloat16" if dtype is None else dtype)
     chosen.check(checkpoint.config, array_dtype)
     prepared = _prepared(checkpoint, chosen, array_dtype, is_cast=dtype is not None)
     output = chosen.output(
-        prepared, target_name=Path(path).absolute().name, dtype=array_dtype, max_shard_bytes=max_shard_bytes
+        prepared, target_name=Path(place).absolute().name, dtype=array_dtype, max_shard_bytes=max_shard_bytes
     )
     job = _job(checkpoint, format, dtype, max_shard_bytes)
-    return SavePlan(path=path, format=chosen, checkpoint=prepared, output=output, job=job)
+    return SavePlan(path=place, format=chosen, checkpoint=prepared, output=output, job=job)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ class SavePlan:
     """What is going to be written.
 
     Attributes:
-        path: Where to.
+        path: Where to; a text if it is a URL.
         format: How.
         checkpoint: What, with its experts as the format holds them and its arrays of one dtype.
         output: Its files and their sizes, and the pieces that make them.
@@ -126,11 +128,17 @@ class SavePlan:
 
     def carry_out(self, *, durable: bool = True, progress: Callable[[int], object] = lambda _: None) -> None:
         """Does it; the arguments, and what is raised, are those of `save_checkpoint`."""
-        if is_url(self.path):
-            _save_to_url(self.checkpoint, str(self.path), self.format)
-            return
-        target = OutputTarget(Path(self.path), is_file=bool(self.format.suffix))
         side_files = self.checkpoint.side_files
+        if isinstance(self.path, str):
+            from gptoss_weights.uploading import upload_orbax  # needs TensorStore
+
+            assert isinstance(self.format, OrbaxFormat)
+            scanned = self.format.is_scanned
+            upload_orbax(
+                self.checkpoint, self.path, is_scanned=scanned, job=self.job, side_files=side_files, progress=progress
+            )
+            return
+        target = OutputTarget(self.path, is_file=bool(self.format.suffix))
         with target.held():
             staging = Staging(target.staging_folder)
             written = staging.files / target.path.name if target.is_file else staging.files
@@ -224,10 +232,3 @@ def _job(
         "checkpoint": fingerprint,
         "side_files": repr(identity_of_files(checkpoint.side_files.values())),
     }
-
-
-def _save_to_url(checkpoint: Checkpoint, url: str, chosen: Format) -> None:
-    from gptoss_weights.formats.orbax.writer import save_orbax_to_url
-
-    assert isinstance(chosen, OrbaxFormat)
-    save_orbax_to_url(checkpoint, url, is_scanned=chosen.is_scanned)

@@ -9,7 +9,7 @@ reads them once, `writing` puts it together, `recorded` looks up what the manife
 `checking` holds an artefact against it, and `report` is all that `verify` finds.
 """
 
-from gptoss_weights.manifest.artefact import find_artefact
+from gptoss_weights.manifest.artefact import MANIFEST_NAME, find_artefact
 from gptoss_weights.manifest.checking import (
     FileDamage,
     TensorDamage,
@@ -22,9 +22,10 @@ from gptoss_weights.manifest.document import FileEntry, Manifest, TensorEntry, r
 from gptoss_weights.manifest.hashing import TensorHalf
 from gptoss_weights.manifest.recorded import RecordedChecksums
 from gptoss_weights.manifest.report import VerificationReport, verify_artefact
-from gptoss_weights.manifest.writing import make_manifest, write_manifest
+from gptoss_weights.manifest.writing import assemble_manifest, make_manifest, write_manifest
 
 __all__ = [
+    "MANIFEST_NAME",
     "FileDamage",
     "FileEntry",
     "Manifest",
@@ -33,6 +34,7 @@ __all__ = [
     "TensorEntry",
     "TensorHalf",
     "VerificationReport",
+    "assemble_manifest",
     "damaged_files",
     "damaged_tensors",
     "differing_config_numbers",

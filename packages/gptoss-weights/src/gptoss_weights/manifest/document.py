@@ -18,10 +18,10 @@ from typing import Any, Self
 from gptoss_weights.durable_files import write_durably
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.file_hashing import FileRange
-from gptoss_weights.json_files import load_json_object
+from gptoss_weights.json_files import load_json_object, parse_json_object
 from gptoss_weights.wording import shown
 
-__all__ = ["FileEntry", "Manifest", "TensorEntry", "read_manifest"]
+__all__ = ["FileEntry", "Manifest", "TensorEntry", "parse_manifest", "read_manifest"]
 
 VERSION = 1
 _VERSION_KEY, _SELF_KEY = "manifest_version", "manifest_sha256"
@@ -146,7 +146,19 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         CheckpointError: it is not there, damaged, edited, or of a version that is not known here.
     """
-    document = load_json_object(path, what="the manifest")
+    return _checked(load_json_object(path, what="the manifest"), path)
+
+
+def parse_manifest(content: bytes, *, where: str) -> Manifest:
+    """The manifest in a file's content; `where` that was.
+
+    Raises:
+        CheckpointError: as `read_manifest`.
+    """
+    return _checked(parse_json_object(content, what="the manifest", where=where), where)
+
+
+def _checked(document: dict[str, Any], path: Path | str) -> Manifest:
     version = document.get(_VERSION_KEY)
     if type(version) is int and version > VERSION:
         raise CheckpointError(

@@ -9,7 +9,8 @@ from typing import Any
 
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
-from gptoss_weights.manifest.artefact import Artefact, find_artefact
+from gptoss_weights.formats.orbax.location import find_item
+from gptoss_weights.manifest.artefact import MANIFEST_NAME, Artefact, find_artefact
 from gptoss_weights.manifest.checking import (
     FileDamage,
     TensorDamage,
@@ -18,7 +19,7 @@ from gptoss_weights.manifest.checking import (
     differing_config_numbers,
     unlisted_files,
 )
-from gptoss_weights.manifest.document import Manifest, read_manifest
+from gptoss_weights.manifest.document import Manifest, parse_manifest, read_manifest
 from gptoss_weights.opening import open_checkpoint
 from gptoss_weights.places import as_place
 from gptoss_weights.verification import Finding, find_corruption
@@ -51,7 +52,7 @@ class VerificationReport:
     path: Path | str
     checkpoint: Checkpoint | None
     artefact: Artefact | None
-    manifest_path: Path | None
+    manifest_path: Path | str | None
     manifest: Manifest | None
     is_same_layout: bool
     structure: str | None
@@ -124,7 +125,7 @@ def verify_artefact(
     """Opens a checkpoint, holds its files and tensors against its manifest, and reads all values.
 
     Args:
-        path: What `open_checkpoint` opens; of what is behind a URL, tensors alone are held against a manifest.
+        path: What `open_checkpoint` opens; of what is behind a URL, tensors alone are held against its manifest.
         config: The config, if it stands elsewhere.
         manifest: The manifest, if it stands elsewhere. If it is that of another layout, tensors are
             held against it, not files.
@@ -135,9 +136,8 @@ def verify_artefact(
     """
     progress = progress or _no_progress
     artefact = find_artefact(path) if isinstance(as_place(path), Path) else None
-    place = manifest or (artefact.manifest if artefact is not None and artefact.manifest.exists() else None)
-    known = None if place is None else read_manifest(place)
     checkpoint, structure = _open(path, config)
+    place, known = _known_manifest(path, artefact, manifest)
     files: list[FileDamage] = []
     tensors: list[TensorDamage] = []
     numbers: list[str] = []
@@ -169,6 +169,23 @@ def verify_artefact(
         unlisted=unlisted,
         values=[] if checkpoint is None else list(_suspect_values(checkpoint, damaged, progress)),
     )
+
+
+def _known_manifest(
+    path: Path | str, artefact: Artefact | None, given: Path | None
+) -> tuple[Path | str | None, Manifest | None]:
+    """Where the manifest stands, and it, if there is one."""
+    if given is not None:
+        return given, read_manifest(given)
+    if artefact is not None:
+        place = artefact.manifest
+        return (place, read_manifest(place)) if place.exists() else (None, None)
+    try:
+        item = find_item(path)
+    except CheckpointError:  # opening the tree says why
+        return None, None
+    content, where = item.read(MANIFEST_NAME), f"{item}/{MANIFEST_NAME}"
+    return (None, None) if content is None else (where, parse_manifest(content, where=where))
 
 
 def _open(path: Path | str, config: Path | None) -> tuple[Checkpoint | None, str | None]:

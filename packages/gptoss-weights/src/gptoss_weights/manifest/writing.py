@@ -14,11 +14,11 @@ from gptoss_weights.config_dialects.numbers import NUMBERS
 from gptoss_weights.formats.folder import read_folder
 from gptoss_weights.formats.orbax.tree import orbax_leaves
 from gptoss_weights.manifest.artefact import Artefact, find_artefact
-from gptoss_weights.manifest.document import Manifest, TensorEntry
-from gptoss_weights.manifest.hashing import TensorHalf, hash_artefact
+from gptoss_weights.manifest.document import FileEntry, Manifest, TensorEntry
+from gptoss_weights.manifest.hashing import Checksums, TensorHalf, hash_artefact, hash_tensor
 from gptoss_weights.opening import open_checkpoint
 
-__all__ = ["make_manifest", "tensor_dtype", "write_manifest"]
+__all__ = ["assemble_manifest", "make_manifest", "tensor_dtype", "write_manifest"]
 
 _DATABASE = "manifest.ocdbt"  # the arrays of an Orbax tree stand in one database, and not in a folder each
 
@@ -74,7 +74,21 @@ def make_manifest(
     """
     files = {file: artefact.path(file) for file in artefact.files()}
     entries, checksums = hash_artefact(checkpoint, files, known=known, on_bytes=on_bytes)
-    places = _places(checkpoint, artefact)
+    return _manifest(checkpoint, entries, checksums, _places(checkpoint, artefact))
+
+
+def assemble_manifest(checkpoint: Checkpoint, files: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest of an Orbax tree behind a URL, whose files have been hashed; its tensors are read."""
+    checksums = {name: hash_tensor(checkpoint, name) for name in checkpoint}
+    return _manifest(checkpoint, files, checksums, _places_of_leaves(checkpoint))
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    files: Mapping[str, FileEntry],
+    checksums: Mapping[str, Checksums],
+    places: Mapping[str, list[str]],
+) -> Manifest:
     tensors = {
         name: TensorEntry(
             dtype=tensor_dtype(checkpoint, name),
@@ -88,7 +102,7 @@ def make_manifest(
         writer={"gptoss-weights": importlib.metadata.version("gptoss-weights")},
         format=checkpoint.format,
         config={name: getattr(checkpoint.config, name) for name in NUMBERS},
-        files=entries,
+        files=files,
         tensors=tensors,
     )
 
@@ -125,6 +139,10 @@ def _arrays(stored: StoredArray | StoredMxfp4) -> Iterable[StoredArray]:
 def _orbax_places(checkpoint: Checkpoint, artefact: Artefact) -> dict[str, list[str]]:
     if (artefact.root / _DATABASE).exists():
         return {name: [file for file in artefact.files() if "/" in file] for name in checkpoint}
+    return _places_of_leaves(checkpoint)
+
+
+def _places_of_leaves(checkpoint: Checkpoint) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {name: [] for name in checkpoint}
     for leaf in orbax_leaves(checkpoint.config, is_scanned=checkpoint.format == "orbax-scanned"):
         for spec in leaf.specs:

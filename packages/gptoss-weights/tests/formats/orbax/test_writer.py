@@ -20,7 +20,7 @@ from gptoss_weights import (
     open_checkpoint,
     random_checkpoint,
 )
-from gptoss_weights.formats.orbax import open_orbax, plan_orbax_sizes, save_orbax_to_url, write_orbax
+from gptoss_weights.formats.orbax import open_orbax, plan_orbax_sizes, write_orbax
 from gptoss_weights.formats.orbax import writer as writer_module
 from gptoss_weights.formats.orbax.tree import orbax_leaves
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
@@ -159,37 +159,6 @@ def test_full_disk_is_called_so(tmp_path: Path, source: Checkpoint) -> None:
             write_orbax(source, tmp_path, is_scanned=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-# ----------------------------------------------------------------------------------- URLs
-
-
-@pytest.mark.parametrize("scheme", ["memory", "file"])
-def test_url_takes_the_whole_checkpoint(tmp_path: Path, scheme: str, assert_same_values: Same) -> None:
-    folder = write_tiny_checkpoint(tmp_path / "hf", format="hf")
-    (folder / "tokenizer.json").write_text("{}")
-    source = open_checkpoint(folder)
-    url = f"{scheme}://{tmp_path if scheme == 'file' else 'bucket'}/run/0/items"
-    save_orbax_to_url(source, url, is_scanned=True)
-    assert_same_values(source, open_orbax(url, config=None))
-    assert_same_values(source, open_orbax(url.removesuffix("/0/items"), config=folder / "config.json"))
-    with pytest.raises(CheckpointError, match=f"{url}: the target is not empty"):
-        save_orbax_to_url(source, url, is_scanned=True)
-    if scheme == "file":
-        assert (tmp_path / "run" / "0" / "items" / "tokenizer.json").read_text() == "{}"
-
-
-def test_interrupted_upload_is_no_checkpoint(tmp_path: Path, source: Checkpoint) -> None:
-    def fail(name: str, values: np.ndarray) -> np.ndarray:
-        if name == "lm_head.weight":
-            raise KeyboardInterrupt
-        return values
-
-    url = f"file://{tmp_path}/upload"
-    with pytest.raises(KeyboardInterrupt):
-        save_orbax_to_url(View(source, fail), url, is_scanned=False)
-    with pytest.raises(CheckpointError, match="_METADATA is missing"):
-        open_orbax(url, config=None)
 
 
 # -------------------------------------------------------------------------- Orbax restores

@@ -6,6 +6,6 @@ that name the leaves. So neither Orbax nor JAX is needed: TensorStore alone, ext
 
 from gptoss_weights.formats.orbax.location import is_orbax
 from gptoss_weights.formats.orbax.reader import open_orbax
-from gptoss_weights.formats.orbax.writer import plan_orbax_sizes, save_orbax_to_url, write_orbax
+from gptoss_weights.formats.orbax.writer import plan_orbax_sizes, write_orbax
 
-__all__ = ["is_orbax", "open_orbax", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]
+__all__ = ["is_orbax", "open_orbax", "plan_orbax_sizes", "write_orbax"]

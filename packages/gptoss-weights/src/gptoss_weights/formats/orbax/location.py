@@ -136,6 +136,11 @@ class Location:
         with explained(f"{name} cannot be written", where=self):
             self.open().write(name, content).result()
 
+    def delete(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        with explained(f"{name} cannot be removed", where=self):
+            self.open().write(name, None).result()
+
 
 def is_orbax(path: Path | str) -> bool:
     """Whether an Orbax checkpoint lies here, damaged and unfinished ones included; every URL counts as one.

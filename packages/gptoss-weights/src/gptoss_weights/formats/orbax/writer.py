@@ -13,8 +13,7 @@ import collections
 import functools
 import json
 import math
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import ml_dtypes
@@ -24,7 +23,6 @@ from numpy.typing import DTypeLike
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.config_dialects import dialect_of
-from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context, unsynced_context
 from gptoss_weights.formats.orbax.location import CHECKPOINT_METADATA, COMMIT_SUCCESS, TREE_METADATA, Location
 from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree_metadata_text
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
 
     import tensorstore
 
-__all__ = ["CHUNK_BYTES", "LEAF_DTYPES", "orbax_output", "plan_orbax_sizes", "save_orbax_to_url", "write_orbax"]
+__all__ = ["CHUNK_BYTES", "LEAF_DTYPES", "OrbaxWriter", "orbax_output", "plan_orbax_sizes", "write_orbax"]
 
 LEAF_DTYPES = (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))  # what MaxText's parameters are
 
@@ -85,8 +83,6 @@ def orbax_output(checkpoint: Checkpoint, *, is_scanned: bool, dtype: DTypeLike =
     sizes = plan_orbax_sizes(checkpoint.config, is_scanned=is_scanned, dtype=dtype)
 
     def write(family: list[Leaf], files: OutputFiles) -> None:
-        for leaf in family:
-            shutil.rmtree(files.folder / leaf.key, ignore_errors=True)  # of an interrupted run
         _write_family(checkpoint, Location.at(files.folder), family, unsynced_context())
 
     return Output(
@@ -119,31 +115,45 @@ def write_orbax(checkpoint: Checkpoint, target: "Path | str", *, is_scanned: boo
         NotEnoughSpaceError: the disk is full.
         MissingDependencyError: the extra `orbax` is not installed.
     """
-    load_tensorstore()
-    leaves = orbax_leaves(checkpoint.config, is_scanned=is_scanned)
-    folder = Location.at(target)
-    for family in _families(leaves):
-        _write_family(checkpoint, folder, family, shared_context())
-    for name, content in _texts(checkpoint.config, leaves, is_scanned=is_scanned).items():
+    writer, folder = OrbaxWriter(checkpoint, is_scanned=is_scanned), Location.at(target)
+    for _, _, write in writer.families(folder):
+        write()
+    for name, content in writer.texts().items():
         folder.write(name, content)
 
 
-def save_orbax_to_url(checkpoint: Checkpoint, url: str, *, is_scanned: bool) -> None:
-    """Writes the tree and the files that travel along to where nothing can be renamed.
+class OrbaxWriter:
+    """A tree in its parts, for whoever writes them one at a time.
 
-    The files that make it a checkpoint come last, so an interrupted upload is none.
+    Args:
+        checkpoint: What to write.
+        is_scanned: Whether layers are stacked in pairs.
 
     Raises:
-        CheckpointError: something is there already, or an odd number of layers cannot be scanned.
-        NetworkError: the server does not answer, or does not let us in.
-        ValueError, MissingDependencyError: as `write_orbax`.
+        CheckpointError: an odd number of layers cannot be scanned.
+        MissingDependencyError: the extra `orbax` is not installed.
     """
-    folder = Location.at(url)
-    if folder.keys():
-        raise CheckpointError("the target is not empty", where=folder, fix="Choose another, or remove it first.")
-    for name, source in checkpoint.side_files.items():
-        folder.write(name, source.read_bytes())
-    write_orbax(checkpoint, url, is_scanned=is_scanned)
+
+    def __init__(self, checkpoint: Checkpoint, *, is_scanned: bool) -> None:
+        load_tensorstore()
+        self._checkpoint, self._is_scanned = checkpoint, is_scanned
+        self._leaves = orbax_leaves(checkpoint.config, is_scanned=is_scanned)
+
+    def families(self, folder: Location) -> Iterator[tuple[str, int, Callable[[], None]]]:
+        """For arrays that are made of the same tensors: their key, the bytes of their values, and what writes them.
+
+        Writing them again replaces whatever is there of them.
+        """
+        for family in _families(self._leaves):
+            first = family[0]
+            dtype = self._checkpoint.array_dtype(first.specs[0].name) or np.dtype(ml_dtypes.bfloat16)
+            nbytes = sum(leaf.size for leaf in family) * dtype.itemsize
+            write = functools.partial(_write_family, self._checkpoint, folder, family, shared_context())
+            yield " ".join(leaf.key for leaf in family), nbytes, write
+
+    def texts(self) -> dict[str, bytes]:
+        """The small files beside the arrays, in the order in which they have to be written."""
+        return _texts(self._checkpoint.config, self._leaves, is_scanned=self._is_scanned)
 
 
 def _texts(config: GptOssConfig, leaves: list[Leaf], *, is_scanned: bool) -> dict[str, bytes]:
@@ -260,6 +270,7 @@ def _spec(folder: Location, leaf: Leaf, chunk: tuple[int, ...], dtype: np.dtype)
         "kvstore": {**kvstore, "path": f"{kvstore['path']}{leaf.key}/"},
         "store_data_equal_to_fill_value": True,  # so that a chunk that is not there is known to be lost
         "create": True,
+        "delete_existing": True,  # of an interrupted run
         "metadata": {
             "shape": leaf.shape,
             "data_type": dtype.name,
