@@ -25,7 +25,11 @@ from gptoss_model.strategy_names import AUTO, MOE_NAMES
 __all__ = ["MOE_STRATEGIES", "MoeStrategy", "check_moe_strategy", "choose_moe_strategy", "list_moe_strategies"]
 
 # Measured in bf16 on two cores (hidden 1024, ffn 512, 32 experts, 4 chosen): where `tiled` overtakes `gathered`.
-GATHERED_MOST_TOKENS_PACKED = 1  # packed experts are decoded again for every token
+# With packed experts it never does as long as all rows go at once (`MOST_ROWS_AT_ONCE` of `experts`).
+GATHERED_MOST_TOKENS_PACKED_ON_CPU = 8
+GATHERED_MOST_TOKENS_DECODED_ON_CPU = 2
+# On accelerators, where `gathered` decodes an expert for every assignment.
+GATHERED_MOST_TOKENS_PACKED = 1
 GATHERED_MOST_TOKENS_DECODED = 4
 
 
@@ -47,7 +51,7 @@ class MoeStrategy(Protocol):
         Args:
             x: Normalised activations of M tokens.
             indices: The k experts of each token. A number outside 0 … E − 1 means nobody: that
-                assignment costs nothing and contributes zero. So padding goes to −1, and a device
+                assignment contributes zero. So padding goes to −1, and a device
                 that holds some of the experts only can subtract where its own begin.
             weights: Their weights.
             experts: Packed or decoded weights of all experts.
@@ -121,7 +125,10 @@ def choose_moe_strategy(name: str, *, tokens: int, is_packed: bool) -> StrategyC
     if check_moe_strategy(name) != AUTO:
         return StrategyChoice(name, "it was asked for by name")
     platform = current_platform()
-    most = GATHERED_MOST_TOKENS_PACKED if is_packed else GATHERED_MOST_TOKENS_DECODED
+    if platform == "cpu":
+        most = GATHERED_MOST_TOKENS_PACKED_ON_CPU if is_packed else GATHERED_MOST_TOKENS_DECODED_ON_CPU
+    else:
+        most = GATHERED_MOST_TOKENS_PACKED if is_packed else GATHERED_MOST_TOKENS_DECODED
     step = f"on {platform.upper()}, a step of {tokens} tokens with {'packed' if is_packed else 'decoded'} experts"
     if tokens <= most:
         return StrategyChoice("gathered", f"{step}: up to {most}, reading each chosen expert by itself is fastest")
