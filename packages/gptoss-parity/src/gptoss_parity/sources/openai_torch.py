@@ -21,7 +21,7 @@ from gptoss_weights import Checkpoint, GptOssConfig, Mxfp4Tensor, layer_probe
 from gptoss_parity.sources.base import DTYPES, Dtype, check_tokens, metadata_of
 from gptoss_parity.trace import Trace
 
-__all__ = ["OpenAITorchSource", "load_official_model"]
+__all__ = ["OpenAITorchSource", "load_official_model", "official_parameter_names"]
 
 # The official parameter's name → canonical names, stacked along the rows (q, k and v are one matrix).
 _MODEL_PARAMETERS = {
@@ -104,7 +104,7 @@ class _CanonicalCheckpoint(official_weights.Checkpoint):  # type: ignore[misc]  
 
         The official `get` knows the layers 0 … 35 only; this asks the checkpoint instead.
         """
-        (canonical, *_) = _canonical_names(name)
+        (canonical, *_) = official_parameter_names(name)
         if isinstance(self._checkpoint.read(canonical), Mxfp4Tensor):
             return self._get_mxfp4_tensor(f"{name}.blocks", f"{name}.scales", dtype=torch.bfloat16)
         return self._get_tensor(name)
@@ -112,12 +112,14 @@ class _CanonicalCheckpoint(official_weights.Checkpoint):  # type: ignore[misc]  
     def _get_tensor(self, name: str) -> torch.Tensor:
         stem, _, half = name.rpartition(".")
         if half in ("blocks", "scales"):
-            (canonical,) = _canonical_names(stem)
+            (canonical,) = official_parameter_names(stem)
             packed = self._checkpoint.read(canonical)
             if not isinstance(packed, Mxfp4Tensor):
                 raise TypeError(f"{canonical} is not packed")
             return _to_torch(packed.blocks if half == "blocks" else packed.scales, self.device_str)
-        rows = [_to_torch(self._checkpoint.read_array(part), self.device_str) for part in _canonical_names(name)]
+        rows = [
+            _to_torch(self._checkpoint.read_array(part), self.device_str) for part in official_parameter_names(name)
+        ]
         return torch.cat(rows)
 
 
@@ -128,7 +130,8 @@ class _EveryName(dict[str, str]):
         return True
 
 
-def _canonical_names(name: str) -> tuple[str, ...]:
+def official_parameter_names(name: str) -> tuple[str, ...]:
+    """The canonical names of what an official parameter holds, stacked along its rows: q, k and v are one matrix."""
     match = _BLOCK_NAME.fullmatch(name)
     if match is None:
         return _MODEL_PARAMETERS[name]
