@@ -9,6 +9,8 @@ __all__ = ["main"]
 @click.group(
     cls=ErrorMappingGroup,
     lazy_commands={
+        "benchmark": "gptoss_model.cli.benchmark:benchmark_command",
+        "chat": "gptoss_model.cli.chat:chat_command",
         "doctor": "gptoss_model.cli.doctor:doctor_command",
         "generate": "gptoss_model.cli.generate:generate_command",
         "logits": "gptoss_model.cli.logits:logits_command",
