@@ -17,6 +17,8 @@ from gptoss_weights.text.harmony import (
     StreamableParser,
 )
 
+from gptoss_model.cli.status import until_first
+
 if TYPE_CHECKING:
     from gptoss_weights.sampling import Sampling
 
@@ -109,7 +111,7 @@ class Conversation:
             raise click.UsageError(
                 f"A conversation of {len(prompt)} tokens leaves no room to answer in --max-length {self.max_length}."
             )
-        news = stream(
+        answer = stream(
             self.model,
             [prompt],
             max_new_tokens=room,
@@ -118,6 +120,7 @@ class Conversation:
             seed=self.seed,
             max_length=self.max_length,
         )
+        news = until_first("reading the conversation", answer)
         self.seed += 1
         tokens: list[int] = []
         reason: FinishReason = "length"

@@ -12,7 +12,7 @@ from gptoss_weights.sampling_options import sampling_options
 from gptoss_model.cli.generation_options import GenerationOptions, refuse_impossible
 from gptoss_model.cli.options import ModelSource, as_json, max_length_option, model_options, prefill_length_option
 from gptoss_model.cli.printing import print_stream, token_line
-from gptoss_model.cli.status import status
+from gptoss_model.cli.status import status, until_first
 
 if TYPE_CHECKING:
     from gptoss_weights.sampling import Sampling
@@ -92,7 +92,8 @@ def generate_command(
     loaded = time.perf_counter()
     completion: Completion | None = None
     if is_streamed:
-        news = print_stream(stream(model, [start.tokens], **request), start.tokenizer)
+        coming = until_first("reading the prompt", stream(model, [start.tokens], **request))
+        news = print_stream(coming, start.tokenizer)
         ids, reason = [new.token for new in news], news[-1].finish_reason if news else None
     else:
         with status("generating"):

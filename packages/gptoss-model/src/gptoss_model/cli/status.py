@@ -1,12 +1,13 @@
 """What a command is doing, on standard error where that is a terminal."""
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Iterator
 
 import click
 
-__all__ = ["status"]
+__all__ = ["status", "until_first"]
 
 CLEAR_LINE = "\r\x1b[K"
 
@@ -22,3 +23,11 @@ def status(text: str) -> Iterator[None]:
         yield
     finally:
         click.echo(CLEAR_LINE, err=True, nl=False)
+
+
+def until_first[T](text: str, items: Iterator[T]) -> Iterator[T]:
+    """The items, and until the first one is there, the line."""
+    with status(text):
+        first = list(itertools.islice(items, 1))
+    yield from first
+    yield from items
