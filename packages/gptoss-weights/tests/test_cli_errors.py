@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -159,6 +160,22 @@ def test_lazy_command_that_is_none_is_our_bug(monkeypatch: pytest.MonkeyPatch) -
     group = ErrorMappingGroup(lazy_commands={"hello": "lazily_imported:hello"})
     result = CliRunner().invoke(group, ["hello"])
     assert "lazily_imported:hello is no click command" in result.stderr
+
+
+def test_closed_standard_output_is_no_error(tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import click\n"
+        "from gptoss_weights.cli_errors import ErrorMappingGroup\n"
+        "@click.group(cls=ErrorMappingGroup)\n"
+        "def group(): pass\n"
+        "@group.command()\n"
+        "def run(): click.echo('said to nobody')\n"
+        "group()\n"
+    )
+    closed = f"exec {shlex.quote(sys.executable)} {shlex.quote(str(script))} run >&-"
+    result = subprocess.run(["sh", "-c", closed], stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (ExitCode.OK, "")
 
 
 def test_reader_that_has_had_enough_is_no_error(tmp_path: Path) -> None:

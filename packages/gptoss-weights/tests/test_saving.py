@@ -155,6 +155,15 @@ def test_occupied_target_is_refused_and_left_alone(tmp_path: Path) -> None:
         write_tiny_checkpoint(tmp_path / "out" / "mine.txt", format="hf")
 
 
+@pytest.mark.parametrize("leads_to", ["empty", "nowhere"])
+def test_target_that_is_a_link_is_refused_before_anything_is_written(tmp_path: Path, leads_to: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").symlink_to(leads_to)
+    with pytest.raises(CheckpointError, match=f"out: the target is a symbolic link; found it leads to {leads_to}"):
+        write_tiny_checkpoint(tmp_path / "out", format="hf")
+    assert {path.name for path in tmp_path.rglob("*")} == {"empty", "out"}
+
+
 def test_absent_parent_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="absent: the folder to write into does not exist"):
         write_tiny_checkpoint(tmp_path / "absent" / "out", format="hf")

@@ -123,7 +123,8 @@ class ErrorMappingGroup(click.Group):
     ) -> int:
         try:
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it was closed before Python started
+                sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             return error.exit_code if isinstance(error, click.UsageError) else ExitCode.BAD_INPUT

@@ -1,6 +1,7 @@
 """The commands convert and random: what they print, write, plan and refuse."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def test_random_weights_are_those_of_the_seed(tmp_path: Path, format_name: str) 
     config.write_text(json.dumps(tiny_config().to_openai()))
     result = run("random", tmp_path / "out", "--config", config, "--seed", 5, "--to", format_name)
     assert result.exit_code == 0, result.stderr
+    assert re.fullmatch(rf"{re.escape(str(tmp_path / 'out'))}: {format_name}, \d+( \d{{3}})+ bytes\n", result.stdout)
     save_checkpoint(random_checkpoint(tiny_config(), seed=5), tmp_path / "expected", format=format_name)
     assert open_checkpoint(tmp_path / "out").digest() == open_checkpoint(tmp_path / "expected").digest()
 

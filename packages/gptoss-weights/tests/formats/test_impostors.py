@@ -23,6 +23,7 @@ def refuse(start: bytes) -> None:
             "the file is a Git-LFS pointer, not the weights.",
         ),
         (b"\n <!doctype HTML>", "the file is an HTML page, not the weights."),
+        (b"\xef\xbb\xbf<!DOCTYPE html>", "the file is an HTML page, not the weights."),
         (b'<?xml version="1.0"?>', "the file is an XML page, not the weights."),
         (b"<html lang='en'>", "the file is an HTML page, not the weights."),
         (b"PK\x03\x04\x14", "the file is a zip or pickle archive, which is never opened. Give safetensors files."),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gptoss_weights import GPT_OSS_20B, GPT_OSS_120B, GptOssConfig
@@ -65,8 +66,10 @@ def test_no_published_file_is_larger_than_its_limit() -> None:
         assert max(sum(tensor.nbytes for tensor in tensors) for tensors in shards.values()) <= 4_800_000_000
 
 
-def test_packed_experts_are_announced_to_transformers() -> None:
-    plain = {name: value for name, value in GPT_OSS_20B.to_huggingface().items() if name != "quantization_config"}
-    written = json.loads(HUGGINGFACE.small_files(GptOssConfig.from_json(plain))["config.json"])
+@pytest.mark.parametrize("said", [{}, {"quantization_config": None}, {"quantization_config": {"quant_method": "fp8"}}])
+def test_packed_experts_are_announced_to_transformers(said: dict[str, Any]) -> None:
+    document = GPT_OSS_20B.to_huggingface()
+    document.pop("quantization_config", None)
+    written = json.loads(HUGGINGFACE.small_files(GptOssConfig.from_json(document | said))["config.json"])
     assert written["quantization_config"]["quant_method"] == "mxfp4"
     assert list(written) == sorted(written)

@@ -57,6 +57,17 @@ def test_downloaded_checkpoint_opens_where_the_command_says(hub, published, envi
     assert {asked.headers.get("authorization") for asked in hub.requests if asked.server == "hub"} == {"Bearer secret"}
 
 
+def test_damaged_file_counts_as_fetched(hub, published, invoke, tmp_path):
+    hub.publish(published)
+    assert invoke(REPO, "--output", str(tmp_path / "out")).exit_code == OK
+    weights = tmp_path / "out" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    again = invoke(REPO, "--output", str(tmp_path / "out"), "--json")
+    assert json.loads(again.stdout)["missing_bytes"] == len(published[WEIGHTS])
+    assert weights.read_bytes() == published[WEIGHTS]
+    assert json.loads(invoke(REPO, "--output", str(tmp_path / "out"), "--json").stdout)["missing_bytes"] == 0
+
+
 def test_dry_run_prints_a_table_of_sizes(hub, published, invoke, tmp_path):
     hub.publish(published)
     result = invoke(REPO, "--layout", "hf", "--output", str(tmp_path / "out"), "--dry-run")

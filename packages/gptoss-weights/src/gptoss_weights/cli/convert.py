@@ -20,7 +20,7 @@ from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 if TYPE_CHECKING:
     from gptoss_weights.conversion import Conversion
 
-__all__ = ["convert", "print_files"]
+__all__ = ["convert", "print_files", "print_written"]
 
 
 @click.command
@@ -108,7 +108,7 @@ def convert(
     if dry_run:
         print_files(result.files)
     else:
-        click.echo(f"{target}: {result.format}, {_count(result.nbytes)} bytes")
+        print_written(target, result)
     _print_quantization(result)
 
 
@@ -117,6 +117,11 @@ def print_files(files: Any) -> None:
     for name, nbytes in files.items():
         click.echo(f"{_count(nbytes):>17}  {name}")
     click.echo(f"{_count(sum(files.values())):>17}  bytes in all")
+
+
+def print_written(target: Path | str, result: "Conversion") -> None:
+    """A line of what stands there now."""
+    click.echo(f"{target}: {result.format}, {_count(result.nbytes)} bytes")
 
 
 def _print_quantization(result: "Conversion") -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from gptoss_weights.cli.convert import print_files
+from gptoss_weights.cli.convert import print_files, print_written
 from gptoss_weights.cli.options import (
     as_json,
     dtype_option,
@@ -80,4 +80,4 @@ def random(
     elif dry_run:
         print_files(result.files)
     else:
-        click.echo(f"{target}: {result.format}, {result.nbytes} bytes")
+        print_written(target, result)

@@ -1,5 +1,6 @@
 """What often lies under a weight file's name, told by its first bytes, and said in words."""
 
+import codecs
 from pathlib import Path
 from typing import NoReturn
 
@@ -39,7 +40,7 @@ def refuse_impostors(path: Path, start: bytes, *, what: str = "the weights", wan
     """
     if not start:
         raise CheckpointError("the file is empty", where=path, fix="Download it again.")
-    lowered = start.lstrip().lower()
+    lowered = start.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for prefix, found, fix in _IMPOSTORS:
         if lowered.startswith(prefix):
             raise CheckpointError(f"{found}, not {what}", where=path, fix=fix)

@@ -96,9 +96,14 @@ def _openai_shard_bytes(total: int) -> int:
 
 def _huggingface_files(config: GptOssConfig, dtype: np.dtype = BFLOAT16) -> dict[str, str]:
     document = _huggingface_document(config, dtype)
-    if "quantization_config" not in document:
+    if not _announces_packed_experts(document):
         document = dict(sorted({**document, "quantization_config": HF_QUANTIZATION}.items()))
     return {"config.json": json.dumps(document, indent=2) + "\n"}
+
+
+def _announces_packed_experts(document: Mapping[str, Any]) -> bool:
+    found = document.get("quantization_config")
+    return isinstance(found, dict) and found.get("quant_method") == HF_QUANTIZATION["quant_method"]
 
 
 def _huggingface_plain_files(config: GptOssConfig, dtype: np.dtype = BFLOAT16) -> dict[str, str]:

@@ -99,17 +99,23 @@ def download_checkpoint(
     is_new = not plan.output.exists()
     try:
         with file_lock(state / "lock", on_wait=lambda: _say_busy(plan.output)):
-            _download(listing, plan, state, on_progress)
+            damaged = _download(listing, plan, state, on_progress)
     finally:
         with contextlib.suppress(OSError):  # a folder is not removed if it keeps anything
             state.rmdir()
             if is_new:
                 plan.output.rmdir()
-    return plan
+    files = tuple(dataclasses.replace(file, present_bytes=0) if file.path in damaged else file for file in plan.files)
+    return dataclasses.replace(plan, files=files)
 
 
-def _download(listing: Listing, plan: DownloadPlan, state: Path, on_progress: Callable[[Progress], object]) -> None:
+def _download(
+    listing: Listing, plan: DownloadPlan, state: Path, on_progress: Callable[[Progress], object]
+) -> frozenset[str]:
+    """Brings every file; returns the paths of those that were there in their size, with another content."""
     done = 0
+    present = {file.path for file in plan.files if file.present_bytes == file.nbytes}
+    damaged = set()
     for file in sorted(listing.files, key=lambda file: (file.nbytes, file.path)):
         report = functools.partial(_report, on_progress, file.path, done, plan.total_bytes)
         report(0)
@@ -117,9 +123,12 @@ def _download(listing: Listing, plan: DownloadPlan, state: Path, on_progress: Ca
         if has_content(plan.output / file.path, file.nbytes, file.content):
             partial_path(state, file.path, file.content).unlink(missing_ok=True)
         else:
+            if file.path in present and (plan.output / file.path).is_file():
+                damaged.add(file.path)
             _fetch(listing.connection, file, plan.output, state, report)
         report(file.nbytes)
         done += file.nbytes
+    return frozenset(damaged)
 
 
 def _report(

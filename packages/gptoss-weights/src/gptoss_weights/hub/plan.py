@@ -24,7 +24,7 @@ class PlannedFile:
     Attributes:
         path: Its path in the repository, and below the output.
         nbytes: Its size.
-        present_bytes: How much of it was there before, judged by sizes alone.
+        present_bytes: How much of it was there before, judged by sizes alone; after a download, by hashes too.
         content: The hash that it must have.
     """
 

@@ -94,6 +94,13 @@ class OutputTarget:
         Raises:
             CheckpointError: the target, or one of the files, is there already.
         """
+        if not self.is_file and self.path.is_symlink():  # a folder cannot be moved over it
+            raise CheckpointError(
+                "the target is a symbolic link",
+                where=self.path,
+                found=f"it leads to {self.path.readlink()}",
+                fix="Give the folder itself, or remove the link.",
+            )
         if not self.is_file and self.path.is_dir() and not any(self.path.iterdir()):
             return
         for path in [self.path.with_name(name) for name in names] if self.is_file else [self.path]:
