@@ -30,7 +30,12 @@ def test_options_become_a_sampling_and_a_seed():
     assert [(Sampling(temperature=1), 0)] == FOUND
 
 
-@pytest.mark.parametrize("option", [("--top-k", "5"), ("--top-p", "0.5"), ("--min-p", "0.5"), ("--seed", "0")])
+def test_a_seed_alone_changes_nothing_and_is_no_error():
+    assert run("--seed", "1").exit_code == 0
+    assert FOUND == [(None, 1)]
+
+
+@pytest.mark.parametrize("option", [("--top-k", "5"), ("--top-p", "0.5"), ("--min-p", "0.5")])
 def test_what_would_do_nothing_is_refused(option):
     result = run(*option)
     assert result.exit_code == 2

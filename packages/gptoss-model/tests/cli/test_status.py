@@ -12,7 +12,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def on_terminal(monkeypatch):
-    """Puts a terminal in the place of standard error; to be called in the test, for pytest puts its own there before."""
+    """Puts a terminal in the place of standard error; to be called in the test, where pytest has put its own."""
 
     def replace() -> Terminal:
         stream = Terminal()

@@ -29,7 +29,8 @@ def test_small_mesh_is_refused_where_a_process_could_be_left_without_a_part(monk
 
 
 def test_wrong_number_of_devices_is_refused_with_the_numbers_and_a_way_out():
-    with pytest.raises(ValueError, match=r"one of 4 × 4 = 16 devices, but there are 8\. On a CPU .*JAX_NUM_CPU_DEVICES"):
+    wanted = r"one of 4 × 4 = 16 devices, but there are 8\. On a CPU .*JAX_NUM_CPU_DEVICES"
+    with pytest.raises(ValueError, match=wanted):
         make_mesh("data=4,tensor=4")
     with pytest.raises(ValueError, match=r"one of 2 devices, but there are 4"):
         make_mesh("tensor=2", jax.devices()[:4])

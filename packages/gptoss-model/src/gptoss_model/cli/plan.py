@@ -90,12 +90,13 @@ def plan_command(
         numbers = {f"{name.lower().replace(' ', '_')}_bytes": count for name, count in parts.items()}
         click.echo(json.dumps({"mesh": str(rules), "devices": rules.device_count, "per_device": numbers}))
     else:
-        click.echo(f"each of {rules.device_count} devices, mesh {rules}:")
+        devices = "one device" if rules.device_count == 1 else f"each of {rules.device_count} devices"
+        click.echo(f"{devices}, mesh {rules}:")
         for name, count in parts.items():
             click.echo(f"  {name:<16}  {count:>15,}  {count / GIB:8.2f} GiB")
     if device_memory is not None and memory.total > device_memory * GIB:
         raise NotEnoughSpaceError(
-            f"a device needs {memory.total / GIB:.2f} GiB and has {device_memory:g}",
+            f"a device needs {memory.total / GIB:.3g} GiB and has {device_memory:g}",
             fix="Split over more devices, or take a smaller batch or length.",
         )
 
