@@ -21,7 +21,9 @@ from huggingface_hub import constants
 
 REPO = "someone/tiny-oss"
 WEIGHTS = "original/model.safetensors"
-COMMAND = [sys.executable, "-c", "from gptoss_weights.cli import main; main()", "download"]
+# A shell starts what runs in its background deaf to Ctrl-C, and children inherit that; so the command listens anew.
+HEARING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{HEARING}; from gptoss_weights.cli import main; main()", "download"]
 OK, USAGE, BAD_INPUT, NETWORK, INTERRUPTED, TERMINATED = 0, 2, 3, 7, 130, 143
 
 
