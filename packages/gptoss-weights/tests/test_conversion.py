@@ -87,8 +87,8 @@ def test_any_chain_of_conversions_comes_back(
         assert_same_values(open_checkpoint(back), source)
         if set(chain) <= set(PACKED):
             assert weight_files(back) == weight_files(first)
-        again = convert(convert(back, folder / "x", "hf-bf16"), folder / "again", start)
-        assert_same_values(open_checkpoint(again), source)
+            again = convert(convert(back, folder / "x", "hf-bf16"), folder / "again", start)
+            assert_same_values(open_checkpoint(again), source)
     finally:
         shutil.rmtree(folder)
 
