@@ -18,6 +18,9 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 PYTHONS = ["3.12", "3.13"]
 PYTHON = PYTHONS[0]
+# Slow tests have a session of their own, so that the others answer soon.
+FAST, SLOW = (f"{speed} and not oracle and not cuda and not tpu" for speed in ("not slow", "slow"))
+NO_TESTS = 5  # pytest's exit code where a package has no slow test
 # Most of the time of JAX's tests is compiling; what one session has compiled serves the next.
 COMPILED = {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".nox" / "jax-cache"),
@@ -62,9 +65,18 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=PYTHONS, tags=["cpu"])
 @each_package
 def test(session: nox.Session, package: str) -> None:
-    """One package's tests, with that package and its declared extras only."""
+    """One package's tests but the slow ones, with that package and its declared extras only."""
     install_locked(session, f"--package={package}", "--group=test")
-    session.run("pytest", f"packages/{package}/tests", *session.posargs, env=COMPILED)
+    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *session.posargs, env=COMPILED)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+@each_package
+def slow(session: nox.Session, package: str) -> None:
+    """One package's slow tests: meshes of many devices, long contexts, large files."""
+    install_locked(session, f"--package={package}", "--group=test")
+    command = ["pytest", f"packages/{package}/tests", "-m", SLOW, *session.posargs]
+    session.run(*command, env=COMPILED, success_codes=[0, NO_TESTS])
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -96,13 +108,14 @@ def standalone(session: nox.Session, package: str) -> None:
 @nox.session(python=PYTHON, tags=["cpu"])
 @each_package
 def lowest(session: nox.Session, package: str) -> None:
-    """One package's tests with the oldest versions that its pyproject.toml allows."""
+    """One package's tests but the slow ones, with the oldest versions that its pyproject.toml allows."""
     family = [package, *siblings(package, with_extras=True)]
     editable = [argument for name in family for argument in ("-e", f"packages/{name}")]
     group = f"packages/{package}/pyproject.toml:test"
     session.install("--resolution=lowest-direct", f"--group={group}", *editable)
     # What an old library says of its newer neighbours is no news about us; other warnings stay errors.
-    session.run("pytest", f"packages/{package}/tests", "-W", "ignore::DeprecationWarning", *session.posargs)
+    quiet = ["-W", "ignore::DeprecationWarning"]
+    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *quiet, *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])

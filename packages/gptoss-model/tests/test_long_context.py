@@ -14,6 +14,8 @@ from gptoss_model.generation.prefilling import extend_cache
 from gptoss_weights import random_checkpoint
 from gptoss_weights.testing import tiny_config
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 131072
 F32_TOLERANCE = 2e-6
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from gptoss_model import load_model, make_mesh
 
+pytestmark = pytest.mark.slow
+
 B, T, D, k = 8, 5, 96, 3
 COLLECTIVE = re.compile(r"= \(?(\w+)\[([\d,]*)\].*? (all-gather|all-reduce|all-to-all|reduce-scatter)(?:-start)?\(")
 

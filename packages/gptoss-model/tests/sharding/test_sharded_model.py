@@ -10,6 +10,8 @@ from flax import nnx
 from gptoss_model import GptOss, canonical_names, generate, load_model, make_mesh
 from gptoss_weights import GptOssConfig, probe_specs, random_checkpoint
 
+pytestmark = pytest.mark.slow
+
 F32_TOLERANCE = 2e-6  # relative L2, the same as against the official code
 BF16_RATIO = 1.5  # distance to f32, over that of one device
 GRADIENT_TOLERANCE = 2e-5  # sums over all tokens in another order; the goal against PyTorch is 1e-4

@@ -93,17 +93,15 @@ def test_result_is_the_weighted_sum_of_the_chosen_experts(strategy, dtype, M, k,
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize(("M", "k"), [(1, 1), (300, 3)])
-def test_packed_experts_give_the_bits_of_decoded_ones(strategy, dtype, M, k, relative_error):
+def test_packed_experts_give_what_decoded_ones_give(strategy, dtype, M, k, relative_error):
+    """Not the same bits: XLA may sum in another order where it decodes while it multiplies."""
     routing = routed(M, k, dtype)
     packed, decoded = (run(strategy, *routing, experts(dtype, form)) for form in ("packed", "decoded"))
-    if strategy == "gathered" and M == 1:  # sums packed experts in another order, without writing them out
-        assert relative_error(packed, decoded) < TOLERANCES[dtype]
-    else:
-        np.testing.assert_array_equal(np.asarray(packed, np.float32), np.asarray(decoded, np.float32))
+    assert relative_error(packed, decoded) < TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize(("M", "k", "form"), [(1, 1, "decoded"), (300, 3, "packed")])
-def test_experts_in_a_stack_of_layers_give_the_bits_of_the_layer_by_itself(strategy, M, k, form):
+def test_experts_in_a_stack_of_layers_give_what_the_layer_gives_by_itself(strategy, M, k, form, relative_error):
     alone, routing = experts(jnp.float32, form), routed(M, k, jnp.float32)
 
     def in_a_stack(matrix):
@@ -113,7 +111,7 @@ def test_experts_in_a_stack_of_layers_give_the_bits_of_the_layer_by_itself(strat
     stacked = dataclasses.replace(
         alone, gate_up_proj=in_a_stack(alone.gate_up_proj), down_proj=in_a_stack(alone.down_proj)
     )
-    np.testing.assert_array_equal(run(strategy, *routing, stacked), run(strategy, *routing, alone))
+    assert relative_error(run(strategy, *routing, stacked), run(strategy, *routing, alone)) < TOLERANCES[jnp.float32]
 
 
 @pytest.mark.parametrize("form", ["packed", "decoded"])
@@ -180,6 +178,7 @@ def test_padding_yields_zeros_and_changes_nobody(strategy):
     np.testing.assert_array_equal(out[is_real], run(strategy, x, indices, shares, weights)[is_real])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["packed", "decoded"])
 def test_gradients_are_those_of_the_formula(strategy, form, relative_error):
     """Of x, the router's weights, the biases, and the matrices where they are arrays."""
