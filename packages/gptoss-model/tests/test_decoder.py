@@ -37,6 +37,7 @@ def test_a_probe_of_one_layer_comes_without_those_of_others():
     assert set(model(True)(TOKENS, mask=MASK, probes=wanted).probes) == set(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
 def test_scanned_layers_read_and_write_their_own_part_of_the_cache(experts, relative_error):
     logits = {}
@@ -79,6 +80,7 @@ def gradients(scan_layers: bool, remat=None):
     return {name: np.asarray(view.value) for name, view in canonical_names(found).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [None, jax.checkpoint_policies.nothing_saveable], ids=["kept", "computed again"])
 def test_gradients_of_a_scanned_model_are_those_of_the_unscanned_one(remat, relative_error):
     expected, actual = gradients(False), gradients(True, remat)

@@ -19,6 +19,7 @@ def loss(structure, state, tokens, seed):
     return (nnx.merge(structure, state)(tokens).logits * seed).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_slope_along_every_parameter_is_its_finite_difference(tiny, scan_layers):
     model = load_model(tiny, dtype=jnp.float32, experts="decoded", scan_layers=scan_layers)
