@@ -69,6 +69,7 @@ def test_wider_matrices_are_rounded_to_the_row_first(rng):
     )
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="XLA of older releases converts the matrix first")
 def test_the_matrix_is_neither_copied_nor_converted(rng):
     """The claim of the module: beside the result, a fraction of the matrix is written."""
     x, matrix = jnp.zeros((1, 2880), jnp.bfloat16), jnp.zeros((4096, 2880), jnp.bfloat16)
