@@ -102,4 +102,4 @@ def test_threads_never_share_memory() -> None:
     for thread in threads:
         thread.join()
     assert shared == []
-    assert len(kept()) <= 4
+    assert len(kept()) <= 2 * len(threads)  # a thread asks for the next array before it lets go of the last

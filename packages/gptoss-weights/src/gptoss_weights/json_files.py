@@ -5,8 +5,9 @@ bounded before anything is built from it.
 """
 
 import collections
+import itertools
 import json
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +20,9 @@ __all__ = ["load_json_object", "parse_json_object"]
 MAX_BYTES = 100_000_000  # as the header of a safetensors file may have
 MAX_VALUES = 1_000_000  # a header of the most layers that a config may have holds 620 000
 MAX_NESTING = 100  # configs nest three deep; far beyond it copying them would exhaust the stack
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def load_json_object(path: Path, *, what: str = "the file", fix: str | None = None) -> dict[str, Any]:
@@ -50,36 +54,23 @@ def parse_json_object(raw: bytes, *, what: str, where: object) -> dict[str, Any]
         raise CheckpointError(
             f"{what} has too many values", where=where, expected=f"at most {MAX_VALUES}", found=f"about {values}"
         )
+    if _depth(raw) > MAX_NESTING:
+        raise CheckpointError(f"{what} is nested too deeply", where=where, expected=f"at most {MAX_NESTING} levels")
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{what} is not UTF-8", where=where, found=error.reason) from None
-    except RecursionError:
-        raise _nested_too_deeply(what, where) from None
     except ValueError as error:
         raise CheckpointError(f"{what} is not valid JSON ({error})", where=where) from None
-    if _is_too_deep(document):
-        raise _nested_too_deeply(what, where)
     if not isinstance(document, dict):
         raise CheckpointError(f"{what} is not a JSON object", where=where, found=type(document).__name__)
     return document
 
 
-def _nested_too_deeply(what: str, where: object) -> CheckpointError:
-    return CheckpointError(f"{what} is nested too deeply", where=where, expected=f"at most {MAX_NESTING} levels")
-
-
-def _is_too_deep(document: object) -> bool:
-    level = [document]
-    for _ in range(MAX_NESTING):
-        level = [child for node in level for child in _children(node) if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
-
-
-def _children(node: object) -> Iterable[object]:
-    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+def _depth(raw: bytes) -> int:
+    """How many brackets are open at once at the most, be it JSON or not; those in strings do not count."""
+    brackets = _STRING.sub(b"", raw).translate(None, delete=_NO_BRACKETS)
+    return max(itertools.accumulate(1 if bracket in b"[{" else -1 for bracket in brackets), default=0)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ symbolic link, except into the `blobs` of the Hugging Face cache that the folder
 
 import collections
 import dataclasses
+import errno
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -171,11 +173,13 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     try:
-        target = path.resolve()
-    except (OSError, RuntimeError):  # the latter up to Python 3.12
-        raise CheckpointError(
-            "the symbolic link leads in a circle", where=path, fix="Put the file itself there."
-        ) from None
+        target = Path(os.path.realpath(path, strict=True))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CheckpointError(
+                "the symbolic link leads in a circle", where=path, fix="Put the file itself there."
+            ) from None
+        target = path.resolve()  # of nothing, as far as there is something
     if not any(target.is_relative_to(root) for root in _allowed_roots(folder)):
         raise CheckpointError(
             "the symbolic link leads out of the folder", where=path, found=target, fix="Put the file itself there."

@@ -349,3 +349,11 @@ def test_odd_number_of_layers_beside_a_scanned_tree_is_refused(tmp_path: Path) -
     write_orbax(random_checkpoint(tiny_config(), seed=0), tmp_path, is_scanned=True)
     (tmp_path / "config.json").write_text(json.dumps(tiny_config(num_hidden_layers=3).to_openai()))
     assert "does not come in pairs" in opening_error(tmp_path)
+
+
+def test_what_another_open_checkpoint_has_cached_is_looked_at_again(written: Path) -> None:
+    before = open_orbax(written, config=None)
+    before.read("model.norm.weight")
+    metadata = next(written.rglob("*decoder_norm.scale/zarr.json"))
+    metadata.unlink()
+    assert "decoder_norm/scale" in opening_error(written)

@@ -76,8 +76,9 @@ def _open(
         "driver": "zarr3" if tree.is_zarr3 else "zarr",
         "kvstore": {**kvstore, "path": f"{kvstore['path']}{key}/"},
         "fill_missing_data_reads": not tree.has_every_chunk,
-        "recheck_cached_data": False,
-        "recheck_cached_metadata": False,
+        # What an earlier checkpoint that is still open has cached may have been replaced on disk since.
+        "recheck_cached_data": "open",
+        "recheck_cached_metadata": "open",
     }
     opened: tensorstore.Future[tensorstore.TensorStore] = load_tensorstore().open(
         spec, open=True, read=True, context=context
