@@ -1,16 +1,12 @@
 """diagnose: what is installed, which devices JAX has, and which strategies can run on them, or why not."""
 
 import dataclasses
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gptoss_weights.installation import (
-    Dependency,
-    Feature,
-    describe_machine,
+    Installation,
     free_memory_bytes,
     inspect_installation,
 )
@@ -42,15 +38,10 @@ class StrategyReport:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """What there is.
+class Diagnosis(Installation):
+    """What there is; the rest as in `Installation`.
 
     Attributes:
-        version: Of the package.
-        python: Version of Python.
-        machine: Operating system and processor.
-        dependencies: What is always needed.
-        features: What is optional.
         devices: What JAX computes on; empty if it cannot start.
         device_problem: Why JAX cannot start, or None.
         strategies: For the experts (`moe`) and for attention.
@@ -60,11 +51,6 @@ class Diagnosis:
         free_memory_bytes: Memory of the host that programs can still have; None where the system does not say.
     """
 
-    version: str
-    python: str
-    machine: str
-    dependencies: Sequence[Dependency]
-    features: Sequence[Feature]
     devices: Sequence[Device]
     device_problem: str | None
     strategies: Sequence[StrategyReport]
@@ -76,8 +62,7 @@ class Diagnosis:
     @property
     def problems(self) -> list[str]:
         """What keeps the package from working, features and strategies aside."""
-        problems = [found.problem for found in self.dependencies if found.problem]
-        return problems if self.device_problem is None else [*problems, self.device_problem]
+        return super().problems + ([] if self.device_problem is None else [self.device_problem])
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON document."""
@@ -92,14 +77,9 @@ def diagnose(*, compilation_cache: Path | None) -> Diagnosis:
     Args:
         compilation_cache: Where compiled programs are kept.
     """
-    installation = inspect_installation(PACKAGE, FEATURES)
     devices, problem = _devices()
     return Diagnosis(
-        version=importlib.metadata.version(PACKAGE),
-        python=platform.python_version(),
-        machine=describe_machine(),
-        dependencies=installation.dependencies,
-        features=installation.features,
+        **vars(inspect_installation(PACKAGE, FEATURES)),
         devices=devices,
         device_problem=problem,
         strategies=[] if problem else _strategies(),

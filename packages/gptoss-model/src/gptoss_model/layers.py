@@ -204,7 +204,7 @@ class DecoderLayer(nnx.Module):
 def _cast(parameter: nnx.Param[jax.Array] | PackedParam, x: jax.Array) -> jax.Array:
     """The values as computing with x uses them: really rounded to its dtype, if they have more bits."""
     value: jax.Array = parameter[...]
-    return value if value.dtype == x.dtype else ops.rounded(value, x.dtype)
+    return ops.rounded(value, x.dtype)
 
 
 def _matrix(parameter: nnx.Param[jax.Array] | PackedParam) -> jax.Array | StackedMatrices:

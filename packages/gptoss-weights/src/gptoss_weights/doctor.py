@@ -1,10 +1,8 @@
 """diagnose: what is installed, what each optional feature still needs, and what fits on this machine."""
 
 import dataclasses
-import importlib.metadata
-import platform
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,7 @@ from gptoss_weights.config import GPT_OSS_20B, GPT_OSS_120B
 from gptoss_weights.errors import MissingDependencyError
 from gptoss_weights.formats.layouts import OPENAI
 from gptoss_weights.installation import (
-    Dependency,
-    Feature,
-    describe_machine,
+    Installation,
     free_memory_bytes,
     inspect_installation,
     install_command,
@@ -32,35 +28,20 @@ _BF16_BYTES = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """What there is.
+class Diagnosis(Installation):
+    """What there is; the rest as in `Installation`.
 
     Attributes:
-        version: Of the package.
-        python: Version of Python.
-        machine: Operating system and processor.
-        dependencies: What is always needed.
-        features: What is optional.
         folder: Where free disk space was looked up.
         free_disk_bytes: Free bytes there.
         free_memory_bytes: Memory that programs can still have; None where the system does not say.
         checkpoint_bytes: Published model, and form of its weights → bytes that it takes on disk.
     """
 
-    version: str
-    python: str
-    machine: str
-    dependencies: Sequence[Dependency]
-    features: Sequence[Feature]
     folder: Path
     free_disk_bytes: int
     free_memory_bytes: int | None
     checkpoint_bytes: Mapping[str, int]
-
-    @property
-    def problems(self) -> list[str]:
-        """What keeps the package itself from working, features aside."""
-        return [found.problem for found in self.dependencies if found.problem]
 
     def to_json(self) -> dict[str, Any]:
         """The same as a JSON document."""
@@ -77,13 +58,8 @@ def diagnose(folder: Path | str = ".") -> Diagnosis:
     place = Path(folder).absolute()
     while not place.exists():
         place = place.parent
-    installation = inspect_installation(PACKAGE, FEATURES)
     return Diagnosis(
-        version=importlib.metadata.version(PACKAGE),
-        python=platform.python_version(),
-        machine=describe_machine(),
-        dependencies=installation.dependencies,
-        features=installation.features,
+        **vars(inspect_installation(PACKAGE, FEATURES)),
         folder=place,
         free_disk_bytes=shutil.disk_usage(place).free,
         free_memory_bytes=free_memory_bytes(),

@@ -13,7 +13,6 @@ __all__ = [
     "Dependency",
     "Feature",
     "Installation",
-    "describe_machine",
     "free_memory_bytes",
     "inspect_installation",
     "install_command",
@@ -55,12 +54,28 @@ class Feature:
     install: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Installation:
-    """What one package needs, and whether it is there."""
+    """One package, what it needs, and where it runs; the diagnosis of each package adds to it.
 
+    Attributes:
+        version: Of the package.
+        python: Version of Python.
+        machine: Operating system and processor.
+        dependencies: What is always needed.
+        features: What is optional.
+    """
+
+    version: str
+    python: str
+    machine: str
     dependencies: Sequence[Dependency]
     features: Sequence[Feature]
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the package itself from working, features aside."""
+        return [found.problem for found in self.dependencies if found.problem]
 
 
 def inspect_installation(package: str, features: Mapping[str, tuple[str, str]]) -> Installation:
@@ -72,6 +87,9 @@ def inspect_installation(package: str, features: Mapping[str, tuple[str, str]]) 
     """
     always, optional = _requirements(package)
     return Installation(
+        version=importlib.metadata.version(package),
+        python=platform.python_version(),
+        machine=_machine(),
         dependencies=[_dependency(requirement) for requirement in always],
         features=[_feature(package, name, *about, optional.get(about[0])) for name, about in features.items()],
     )
@@ -82,17 +100,16 @@ def install_command(package: str, extras: str) -> str:
     return f"pip install '{package}[{extras}]'"
 
 
-def describe_machine() -> str:
-    """Operating system and processor."""
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
-
-
 def free_memory_bytes() -> int | None:
     """Memory that programs can still have; None where the system does not say."""
     if not _MEMINFO.exists():
         return None
     found = re.search(r"^MemAvailable:\s+(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE)
     return None if found is None else int(found[1]) * 1024
+
+
+def _machine() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
 
 
 def _requirements(package: str) -> tuple[list[re.Match[str]], dict[str, str]]:

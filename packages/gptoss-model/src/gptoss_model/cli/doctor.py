@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 import click
+from gptoss_weights.cli_installation import print_features, print_installation
 
 from gptoss_model.cli.compilation_cache import CACHE_VARIABLE, cache_folder
 from gptoss_model.cli.options import as_json
@@ -57,14 +58,7 @@ def doctor_command(require: tuple[str, ...], as_json: bool) -> None:
 
 
 def _print(diagnosis: "Diagnosis") -> None:
-    rows = [
-        ("gptoss-model", diagnosis.version),
-        ("Python", diagnosis.python),
-        ("machine", diagnosis.machine),
-        *((found.name, found.problem or found.version or "not needed here") for found in diagnosis.dependencies),
-    ]
-    for label, value in rows:
-        click.echo(f"{label:<24}{value}")
+    print_installation("gptoss-model", diagnosis)
     click.echo("\ndevices")
     for device in diagnosis.devices:
         memory = "" if device.memory_bytes is None else f", {device.memory_bytes / _GB:.1f} GB"
@@ -82,10 +76,7 @@ def _print(diagnosis: "Diagnosis") -> None:
     click.echo("\nwhat auto chooses")
     for step, choice in diagnosis.choices.items():
         click.echo(f"  {step:<32}{choice}")
-    click.echo("\noptional features")
-    for feature in diagnosis.features:
-        state = f"{feature.problem}; {feature.install}" if feature.problem else f"{feature.module} {feature.version}"
-        click.echo(f"  {feature.name:<22}{state} (to {feature.purpose})")
+    print_features(diagnosis.features)
     if diagnosis.compilation_cache is None:
         click.echo(f"\ncompiled programs are not kept ({CACHE_VARIABLE} is empty)")
     else:

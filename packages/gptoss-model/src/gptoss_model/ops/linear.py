@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from gptoss_model.ops.products import product_precision
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.row_products import gathered_row_products, row_product
 from gptoss_model.ops.stacked import StackedMatrices, unstacked
@@ -24,8 +25,6 @@ def linear(
     """`x · weightᵀ + bias` in the dtype of x: products are summed and the bias is added in f32.
 
     Where x and weight are a device's part of the inputs, `total` makes of its sums in f32 those of all.
-
-    In f32 no accelerator may fall back to fewer bits (TF32, bf16 passes), hence the precision.
 
     A single row on a CPU goes another way, `gptoss_model.ops.row_products`: XLA turns a product with
     one row into one with a vector, and for that it first converts a whole bf16 matrix to f32. A matrix
@@ -58,7 +57,7 @@ def _dot(rows: jax.Array, weight: jax.Array | StackedMatrices) -> jax.Array:
         rows,
         matrix.astype(rows.dtype),
         (((1,), (1,)), ((), ())),
-        precision=lax.Precision.HIGHEST if rows.dtype == jnp.float32 else None,
+        precision=product_precision(rows.dtype),
         preferred_element_type=jnp.float32,
     )
     return product

@@ -82,7 +82,7 @@ def _packed_products(x: jax.Array, matrices: Mxfp4Array, indices: jax.Array) -> 
 
 def _wide(values: jax.Array, x: jax.Array) -> jax.Array:
     """The values in f32, as computing with x uses them: rounded to its dtype, if they have more bits."""
-    narrow: jax.Array = values if values.dtype == x.dtype else rounded(values, x.dtype)
+    narrow: jax.Array = rounded(values, x.dtype)
     return narrow.astype(jnp.float32)
 
 

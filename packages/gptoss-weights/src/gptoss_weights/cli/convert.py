@@ -14,13 +14,14 @@ from gptoss_weights.cli.options import (
     format_option,
     max_shard_size_option,
 )
+from gptoss_weights.cli.printing import print_files, print_written
 from gptoss_weights.cli.progress import byte_progress
 from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 
 if TYPE_CHECKING:
     from gptoss_weights.conversion import Conversion
 
-__all__ = ["convert", "print_files", "print_written"]
+__all__ = ["convert"]
 
 
 @click.command
@@ -112,18 +113,6 @@ def convert(
     _print_quantization(result)
 
 
-def print_files(files: Any) -> None:
-    """A line for each file, its size first, and their sum."""
-    for name, nbytes in files.items():
-        click.echo(f"{_count(nbytes):>17}  {name}")
-    click.echo(f"{_count(sum(files.values())):>17}  bytes in all")
-
-
-def print_written(target: Path | str, result: "Conversion") -> None:
-    """A line of what stands there now."""
-    click.echo(f"{target}: {result.format}, {_count(result.nbytes)} bytes")
-
-
 def _print_quantization(result: "Conversion") -> None:
     inexact = {name: error for name, error in result.quantization.items() if error.max_abs > 0}
     exact = len(result.quantization) - len(inexact)
@@ -134,7 +123,3 @@ def _print_quantization(result: "Conversion") -> None:
         click.echo(f"{len(inexact)} tensors packed with an error:")
         for name, error in inexact.items():
             click.echo(f"  {name:<{width}}  relative L2 {error.relative_l2:.5f}  largest {error.max_abs:.3g}")
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", " ")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gptoss_weights.cli.options import as_json
+from gptoss_weights.cli_installation import print_features, print_installation
 
 if TYPE_CHECKING:
     from gptoss_weights.doctor import Diagnosis
@@ -56,18 +57,8 @@ def doctor(require: tuple[str, ...], folder: Path, as_json: bool) -> None:
 
 
 def _print(diagnosis: "Diagnosis") -> None:
-    rows = [
-        ("gptoss-weights", diagnosis.version),
-        ("Python", diagnosis.python),
-        ("machine", diagnosis.machine),
-        *((found.name, found.problem or found.version or "not needed here") for found in diagnosis.dependencies),
-    ]
-    for label, value in rows:
-        click.echo(f"{label:<24}{value}")
-    click.echo("\noptional features")
-    for feature in diagnosis.features:
-        state = f"{feature.problem}; {feature.install}" if feature.problem else f"{feature.module} {feature.version}"
-        click.echo(f"  {feature.name:<22}{state} (to {feature.purpose})")
+    print_installation("gptoss-weights", diagnosis)
+    print_features(diagnosis.features)
     click.echo(f"\nfree disk space in {diagnosis.folder}: {diagnosis.free_disk_bytes / _GB:.1f} GB")
     if diagnosis.free_memory_bytes is not None:
         click.echo(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gptoss_weights.cli.options import as_json, checkpoint_argument, config_option
+from gptoss_weights.cli.printing import grouped
 
 if TYPE_CHECKING:
     from gptoss_weights.summary import CheckpointSummary
@@ -41,16 +42,16 @@ def inspect(checkpoint: Path | str, config: Path | None, tensors: bool, as_json:
 
 
 def _print_overview(checkpoint: Path | str, summary: "CheckpointSummary") -> None:
-    by_dtype = ", ".join(f"{dtype} {_count(nbytes)}" for dtype, nbytes in summary.bytes_by_dtype.items())
+    by_dtype = ", ".join(f"{dtype} {grouped(nbytes)}" for dtype, nbytes in summary.bytes_by_dtype.items())
     files = ", ".join(file.name for file in summary.files)
     if not files:
         files = f"{len({place for tensor in summary.tensors for place in tensor.places})} arrays, a folder each"
     rows = {
         "checkpoint": str(checkpoint),
         "format": summary.format,
-        "parameters": f"{_count(summary.parameters)} ({_count(summary.active_parameters)} active per token)",
-        "tensors": _count(len(summary.tensors)),
-        "bytes": f"{_count(summary.nbytes)} ({by_dtype})",
+        "parameters": f"{grouped(summary.parameters)} ({grouped(summary.active_parameters)} active per token)",
+        "tensors": grouped(len(summary.tensors)),
+        "bytes": f"{grouped(summary.nbytes)} ({by_dtype})",
         "weight files": files,
         "other files": ", ".join(summary.side_files) or "none",
     }
@@ -66,8 +67,4 @@ def _print_tensors(summary: "CheckpointSummary") -> None:
     for tensor in summary.tensors:
         shape = str(list(tensor.shape))
         places = ", ".join(place_name(place) for place in tensor.places)
-        click.echo(f"{tensor.name:<{width}}  {tensor.dtype:<8}  {shape:<18}  {_count(tensor.nbytes):>15}  {places}")
-
-
-def _count(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
+        click.echo(f"{tensor.name:<{width}}  {tensor.dtype:<8}  {shape:<18}  {grouped(tensor.nbytes):>15}  {places}")

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from gptoss_weights.cli.convert import print_files, print_written
 from gptoss_weights.cli.options import (
     as_json,
     dtype_option,
@@ -14,6 +13,7 @@ from gptoss_weights.cli.options import (
     format_option,
     max_shard_size_option,
 )
+from gptoss_weights.cli.printing import print_files, print_written
 from gptoss_weights.cli.progress import byte_progress
 from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 

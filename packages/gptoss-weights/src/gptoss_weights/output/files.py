@@ -51,10 +51,7 @@ class OutputFiles:
         """Writes bytes, or an array in C order, from `offset` on."""
         if isinstance(content, np.ndarray):
             content = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
-        rest = memoryview(content)
-        while rest:
-            written = os.pwrite(self._target(name), rest, offset)
-            rest, offset = rest[written:], offset + written
+        _write(self._target(name), memoryview(content), offset)
 
     def copy(self, name: str, offset: int, source: StoredArray) -> str:
         """Writes the bytes of a stored array from `offset` on.
@@ -118,8 +115,12 @@ def _copy(source: int, target: int, source_offset: int, target_offset: int, nbyt
             if error.errno not in _DECLINED:
                 raise
     chunk = os.pread(source, min(nbytes, _BUFFER_BYTES), source_offset)
-    rest, position = memoryview(chunk), target_offset
-    while rest:
-        written = os.pwrite(target, rest, position)
-        rest, position = rest[written:], position + written
+    _write(target, memoryview(chunk), target_offset)
     return len(chunk)
+
+
+def _write(target: int, rest: memoryview, offset: int) -> None:
+    """Writes all bytes; one call of the system may take a part of them only."""
+    while rest:
+        written = os.pwrite(target, rest, offset)
+        rest, offset = rest[written:], offset + written

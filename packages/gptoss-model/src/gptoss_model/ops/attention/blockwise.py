@@ -25,8 +25,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.attention.scores import visible_scores
 from gptoss_model.ops.attention.stacked import StackedRows, slice_rows
-from gptoss_model.ops.attention.visibility import visible_keys
+from gptoss_model.ops.products import einsum_in_f32
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.strategy import current_platform
 
@@ -119,11 +120,11 @@ def _forward(inputs: Inputs, window: int | None) -> tuple[jax.Array, Saved]:
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             highest, total, mixed = state
             keys, values, at, _ = inputs.block(visited[turn], blocks.keys)
-            logits = _logits(queries, keys, positions, at, window)
+            logits = visible_scores(queries, keys, positions, at, window=window)
             raised = jnp.maximum(highest, logits.max(axis=-1))
             exponentials = jnp.exp(logits - raised[..., None])
             shrink = jnp.exp(highest - raised)
-            product = _einsum("BKGTS,BSKH->BKGTH", rounded(exponentials, q.dtype), values)
+            product = einsum_in_f32("BKGTS,BSKH->BKGTH", rounded(exponentials, q.dtype), values)
             return raised, total * shrink + exponentials.sum(axis=-1), mixed * shrink[..., None] + product
 
         rows = (B, K, N // K, blocks.queries)
@@ -154,12 +155,13 @@ def _backward(window: int | None, saved: Saved, gradient: jax.Array) -> tuple[In
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             d_q, d_k, d_v = state
             keys, values, at, start = inputs.block(visited[turn], blocks.keys)
-            probabilities = jnp.exp(_logits(queries, keys, positions, at, window) - log_sum[..., None])
-            d_probabilities = _einsum("BTKGH,BSKH->BKGTS", gradients, values)
+            scores = visible_scores(queries, keys, positions, at, window=window)
+            probabilities = jnp.exp(scores - log_sum[..., None])
+            d_probabilities = einsum_in_f32("BTKGH,BSKH->BKGTS", gradients, values)
             d_scores = probabilities * (d_probabilities - deltas[..., None]) * H**-0.5
-            d_q += _einsum("BKGTS,BSKH->BTKGH", rounded(d_scores, q.dtype), keys)
-            d_k = _add_at(d_k, start, _einsum("BKGTS,BTKGH->BSKH", rounded(d_scores, q.dtype), queries))
-            d_v = _add_at(d_v, start, _einsum("BKGTS,BTKGH->BSKH", rounded(probabilities, q.dtype), gradients))
+            d_q += einsum_in_f32("BKGTS,BSKH->BTKGH", rounded(d_scores, q.dtype), keys)
+            d_k = _add_at(d_k, start, einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(d_scores, q.dtype), queries))
+            d_v = _add_at(d_v, start, einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(probabilities, q.dtype), gradients))
             return d_q, d_k, d_v
 
         d_q, *sums_after = lax.fori_loop(0, count, visit, (jnp.zeros(queries.shape, jnp.float32), *sums))
@@ -231,17 +233,6 @@ def _join_queries(out: jax.Array, T: int) -> jax.Array:
     return out.transpose(1, 0, 4, 2, 3, 5).reshape(B, blocks * rows, K * G, H)[:, :T]
 
 
-def _logits(
-    queries: jax.Array, keys: jax.Array, query_positions: jax.Array, key_positions: jax.Array, window: int | None
-) -> jax.Array:
-    """Scores [B, K, G, T, S] in f32, rounded as the reference rounds them; −∞ where a query does not see a key."""
-    dtype = queries.dtype
-    scores = rounded(_einsum("BTKGH,BSKH->BKGTS", queries, keys), dtype).astype(jnp.float32)
-    scores = rounded(scores * queries.shape[-1] ** -0.5, dtype).astype(jnp.float32)
-    visible = visible_keys(query_positions, key_positions, window=window)
-    return jnp.where(visible[:, None, None], scores, -jnp.inf)
-
-
 def _taken_apart(rows: jax.Array | StackedRows) -> tuple[jax.Array, jax.Array | None]:
     return (rows.stack, rows.row) if isinstance(rows, StackedRows) else (rows, None)
 
@@ -261,8 +252,3 @@ def _without_integers(gradient: jax.Array) -> jax.Array | np.ndarray:
 def _add_at(total: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
     before = lax.dynamic_slice_in_dim(total, start, part.shape[1], axis=1)
     return lax.dynamic_update_slice_in_dim(total, before + part, start, axis=1)
-
-
-def _einsum(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    precision = lax.Precision.HIGHEST if x.dtype == jnp.float32 else None
-    return jnp.einsum(equation, x, y, precision=precision, preferred_element_type=jnp.float32)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.attention.scores import visible_scores
 from gptoss_model.ops.attention.stacked import StackedRows, unstacked_rows
-from gptoss_model.ops.attention.visibility import visible_keys
+from gptoss_model.ops.products import einsum_in_f32
 from gptoss_model.ops.rounding import rounded
 
 __all__ = ["reference_attention"]
@@ -31,17 +32,10 @@ def reference_attention(
     k, v = unstacked_rows(k), unstacked_rows(v)
     B, T, N, H = q.shape
     K = k.shape[2]
-    dtype = q.dtype
-    precision = lax.Precision.HIGHEST if dtype == jnp.float32 else None
-    grouped = q.reshape(B, T, K, N // K, H)
-    scores = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, k, precision=precision, preferred_element_type=jnp.float32)
-    scores = rounded(rounded(scores, dtype).astype(jnp.float32) * H**-0.5, dtype).astype(jnp.float32)
-    visible = visible_keys(query_positions, key_positions, window=window)
-    logits = jnp.where(visible[:, None, None], scores, -jnp.inf)
+    logits = visible_scores(q.reshape(B, T, K, N // K, H), k, query_positions, key_positions, window=window)
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1, 1)
     highest = lax.stop_gradient(jnp.maximum(logits.max(axis=-1, keepdims=True), sink))
     exponentials = jnp.exp(logits - highest)
     total = exponentials.sum(axis=-1, keepdims=True) + jnp.exp(sink - highest)
-    probabilities = rounded(exponentials / total, dtype)
-    mixed = jnp.einsum("BKGTS,BSKH->BTKGH", probabilities, v, precision=precision, preferred_element_type=jnp.float32)
-    return rounded(mixed.reshape(B, T, N, H), dtype)
+    mixed = einsum_in_f32("BKGTS,BSKH->BTKGH", rounded(exponentials / total, q.dtype), v)
+    return rounded(mixed.reshape(B, T, N, H), q.dtype)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.attention.blockwise import blockwise_attention
 from gptoss_model.ops.attention.stacked import StackedRows, unstacked_rows
+from gptoss_model.ops.products import kernel_precision
 from gptoss_model.ops.rounding import rounded
 
 __all__ = ["is_one_run", "splash_attention"]
@@ -111,7 +112,6 @@ def _by_kernel(
         return out.swapaxes(0, 1)[:T]
 
     scaled = rounded(q.astype(jnp.float32) * H**-0.5, q.dtype)
-    # The kernel has no argument for it: in f32 its products must not fall back to passes of bf16.
-    with jax.default_matmul_precision("highest" if q.dtype == jnp.float32 else "default"):
+    with kernel_precision(q.dtype):
         out = jax.vmap(attend)(scaled, k, v, is_real.astype(jnp.int32))
     return jnp.where(is_real[..., None, None], out, 0)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from gptoss_model.ops.moe.experts import ExpertWeights, combine_experts, has_expert
+from gptoss_model.ops.moe.experts import ExpertWeights, combine_experts
+from gptoss_model.ops.moe.sorting import sort_by_expert
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.stacked import StackedMatrices, unstacked
@@ -41,10 +42,7 @@ def grouped_moe(
     """The weighted sum of each token's experts, by a grouped product; see `gptoss_model.ops.moe.MoeStrategy`."""
     M, k = indices.shape
     E = experts.count
-    # Assignments to nobody go to an expert behind the last one, and so stand behind its rows.
-    chosen = jnp.where(has_expert(indices, E), indices, E).reshape(M * k)
-    order = jnp.argsort(chosen, stable=True)
-    runs = jnp.bincount(chosen, length=E + 1)[:E].astype(jnp.int32)
+    chosen, order, runs = sort_by_expert(indices, E)  # those of nobody stand behind the last expert's rows
     expert_of = chosen[order]
     is_somebodys = (expert_of < E)[:, None]
 

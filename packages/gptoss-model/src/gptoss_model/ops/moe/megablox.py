@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.moe.experts import ExpertWeights
 from gptoss_model.ops.moe.grouped import grouped_moe
+from gptoss_model.ops.products import kernel_precision
 
 __all__ = ["megablox_moe"]
 
@@ -49,8 +50,7 @@ def _megablox_product(rows: jax.Array, matrices: jax.Array, runs: jax.Array, *, 
     tile_rows = _tile(-(-rows.shape[0] // E), LARGEST_TILE_ROWS)
     tiling = (tile_rows, _tile(width, LARGEST_TILE_COLUMNS), _tile(out, LARGEST_TILE_COLUMNS))
     padded = jnp.pad(rows, ((0, -rows.shape[0] % tile_rows), (0, 0)))
-    # The kernel has no argument for it: in f32 its products must not fall back to passes of bf16.
-    with jax.default_matmul_precision("highest" if rows.dtype == jnp.float32 else "default"):
+    with kernel_precision(rows.dtype):
         products: jax.Array = gmm(padded, matrices, runs, jnp.float32, tiling, transpose_rhs=True, interpret=interpret)
     return products[: rows.shape[0]]
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.moe.experts import ExpertWeights
 from gptoss_model.ops.moe.grouped import grouped_moe
+from gptoss_model.ops.products import product_precision
 
 __all__ = ["ragged_moe"]
 
@@ -36,6 +37,6 @@ def _ragged_product(rows: jax.Array, matrices: jax.Array, runs: jax.Array) -> ja
         rows,
         matrices.swapaxes(1, 2),
         runs,
-        precision=lax.Precision.HIGHEST if rows.dtype == jnp.float32 else None,
+        precision=product_precision(rows.dtype),
         preferred_element_type=jnp.float32,
     )

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts, has_expert
+from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.moe.sorting import sort_by_expert
 
 __all__ = ["tile_rows", "tiled_moe"]
 
@@ -50,10 +51,7 @@ def tiled_moe(
     M, k = indices.shape
     A, E = M * k, experts.count
     R = tile_rows(A, E)
-    # Assignments to nobody go to an expert behind the last one, which gets no tile.
-    chosen = jnp.where(has_expert(indices, E), indices, E).reshape(A)
-    order = jnp.argsort(chosen, stable=True)
-    runs = jnp.bincount(chosen, length=E + 1)[:E]
+    chosen, order, runs = sort_by_expert(indices, E)  # the expert that is nobody gets no tile
     run_starts = jnp.cumsum(runs) - runs
     tile_ends = jnp.cumsum(-(-runs // R))
     tile_starts = tile_ends - -(-runs // R)

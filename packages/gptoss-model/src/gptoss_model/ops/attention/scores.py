@@ -1,0 +1,31 @@
+"""Scores of queries and keys, as every strategy computes them that is no kernel of its own."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gptoss_model.ops.attention.visibility import visible_keys
+from gptoss_model.ops.products import einsum_in_f32
+from gptoss_model.ops.rounding import rounded
+
+__all__ = ["visible_scores"]
+
+
+def visible_scores(
+    queries: Float[Array, "B T K G H"],
+    keys: Float[Array, "B S K H"],
+    query_positions: Int[Array, "B T"],
+    key_positions: Int[Array, "B S"],
+    *,
+    window: int | None,
+) -> Float[Array, "B K G T S"]:
+    """`q·k / sqrt(H)` in f32, −∞ where a query does not see a key.
+
+    The product and the scaled product are each rounded to the dtype of the queries, of which G share a key head.
+
+    Source: openai/gpt-oss torch/model.py, `sdpa`.
+    """
+    dtype = queries.dtype
+    scores = rounded(einsum_in_f32("BTKGH,BSKH->BKGTS", queries, keys), dtype).astype(jnp.float32)
+    scores = rounded(scores * queries.shape[-1] ** -0.5, dtype).astype(jnp.float32)
+    visible = visible_keys(query_positions, key_positions, window=window)
+    return jnp.where(visible[:, None, None], scores, -jnp.inf)
