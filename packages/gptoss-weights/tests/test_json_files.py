@@ -18,7 +18,7 @@ def test_deepest_that_is_taken() -> None:
 
 @pytest.mark.parametrize("raw", [nested(MAX_NESTING + 1), b'{"a":' * 5000, b'{"a":' + b"[" * 100_000])
 def test_deeper_is_refused_whether_it_ends_or_not(raw: bytes) -> None:
-    with pytest.raises(CheckpointError, match="^here: the file is nested too deeply; expected at most 100 levels$"):
+    with pytest.raises(CheckpointError, match=r"^here: the file is nested too deeply; expected at most 100 levels$"):
         parse_json_object(raw, what="the file", where="here")
 
 

@@ -25,4 +25,7 @@ def product_precision(dtype: DTypeLike) -> lax.Precision | None:
 
 def kernel_precision(dtype: DTypeLike) -> AbstractContextManager[object]:
     """The same as a context, for kernels that have no argument for it."""
-    return jax.default_matmul_precision("highest" if dtype == jnp.float32 else "default")
+    context: AbstractContextManager[object] = jax.default_matmul_precision(
+        "highest" if dtype == jnp.float32 else "default"
+    )
+    return context
