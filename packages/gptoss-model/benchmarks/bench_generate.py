@@ -65,7 +65,7 @@ class Clock:
 
 
 def ours(folder: Path, dtype: str, experts: str) -> Generate:
-    model = gptoss_model.load_model(open_checkpoint(folder), dtype=dtype, experts=experts)
+    model = gptoss_model.load_model(open_checkpoint(folder), dtype=dtype, experts=experts, scan_layers=True)
 
     def generate(prompt: list[int], count: int) -> object:
         return gptoss_model.generate(model, [prompt], max_new_tokens=count, max_length=LONG_PROMPT + 512)

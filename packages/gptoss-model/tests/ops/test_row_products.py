@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gptoss_model import ops
 from gptoss_model.ops import Mxfp4Array
 from gptoss_model.ops.row_products import gathered_row_products, row_product
 from gptoss_weights import encode_mxfp4
@@ -92,3 +93,24 @@ def test_gradients_reach_the_row_and_the_matrices(rng, relative_error):
     expected = np.zeros(matrices.shape)
     np.add.at(expected, np.asarray(indices), np.einsum("ao,ai->aoi", weights, x))
     assert relative_error(by_matrix, expected) < 5e-7
+
+
+def test_what_the_row_comes_from_is_not_computed_for_every_row_of_the_matrix():
+    """A fusion over the rows of the matrix takes the finished row, not what a norm makes it from."""
+    stream, scale = jnp.ones((1, 2880), jnp.bfloat16), jnp.ones(2880)
+    matrix, packed = jnp.zeros((4096, 2880), jnp.bfloat16), Mxfp4Array.zeros((1, 4096, 2880))
+    index = jnp.array([0])
+
+    def after_norm(product, stream, scale, *matrices):
+        return product(ops.rms_norm(ops.add_rounded(stream, stream), scale, eps=1e-5), *matrices)
+
+    for product, *matrices in (
+        (row_product, matrix),
+        (gathered_row_products, matrix[None], index),
+        (gathered_row_products, packed, index),
+    ):
+        compiled = jax.jit(after_norm, static_argnums=0).lower(product, stream, scale, *matrices).compile()
+        heads = [line.strip().partition(" fusion(") for line in compiled.as_text().splitlines()]
+        over_rows = [operands for name, _, operands in heads if "4096," in name and operands]
+        assert over_rows
+        assert not any("%scale" in operands for operands in over_rows)

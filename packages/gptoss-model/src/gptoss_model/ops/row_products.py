@@ -5,8 +5,10 @@ own ways are slower: a bf16 product with one row first writes the whole matrix a
 expert is copied before it is multiplied, and packed matrices are written out decoded. What XLA does
 well is a loop over elements: it fuses the choice of the expert, the decoding and the product,
 works in vectors, and shares the rows among the threads. So the row is cut into a few pieces of
-equal width, and the products of the pieces are added element by element, all in f32; a barrier
-keeps the last sum, across that width, out of the fusion, which would be torn apart otherwise.
+equal width, and the products of the pieces are added element by element, all in f32. Two barriers
+bound the fusion: the row is written before it, or whatever the row comes from would be computed
+again for every row of the matrix; and the last sum, across the width of a piece, follows after it,
+or the fusion would be torn apart.
 """
 
 from collections.abc import Callable
@@ -28,6 +30,7 @@ def row_product(x: Float[Array, "1 in"], matrix: Float[Array, "out in"]) -> Floa
     """`x · matrixᵀ` in f32."""
     pieces = _pieces(x.shape[1])
     width = x.shape[1] // pieces
+    x = lax.optimization_barrier(x)
 
     def term(piece: int) -> jax.Array:
         columns = slice(piece * width, (piece + 1) * width)
@@ -50,6 +53,7 @@ def gathered_row_products(
         return _packed_products(x, matrices, indices)
     pieces = _pieces(x.shape[1])
     width = x.shape[1] // pieces
+    x = lax.optimization_barrier(x)
 
     def term(piece: int) -> jax.Array:
         columns = slice(piece * width, (piece + 1) * width)
