@@ -95,6 +95,7 @@ def test_gradients_reach_the_row_and_the_matrices(rng, relative_error):
     assert relative_error(by_matrix, expected) < 5e-7
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="XLA of older releases fuses in other ways")
 def test_what_the_row_comes_from_is_not_computed_for_every_row_of_the_matrix():
     """A fusion over the rows of the matrix takes the finished row, not what a norm makes it from."""
     stream, scale = jnp.ones((1, 2880), jnp.bfloat16), jnp.ones(2880)
