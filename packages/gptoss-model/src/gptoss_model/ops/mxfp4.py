@@ -76,8 +76,11 @@ def decode_mxfp4(
 
     Source: openai/gpt-oss torch/weights.py, `_get_mxfp4_tensor`.
     """
-    nibbles = (blocks[..., None] >> jnp.array([0, 4], jnp.uint8)) & jnp.uint8(15)
-    codes = nibbles.reshape(*scales.shape, BLOCK_SIZE).astype(jnp.uint16)
+    # A byte becomes two, its lower half first. Shifts by 0 and 4 in an array would be an operand that XLA
+    # takes out of a loop, and no longer knows the values of: a fifth of the speed on CPUs.
+    doubled = blocks.astype(jnp.uint16)
+    halves = lax.bitcast_convert_type((doubled | doubled << 4) & jnp.uint16(0x0F0F), jnp.uint8)
+    codes = halves.reshape(*scales.shape, BLOCK_SIZE).astype(jnp.uint16)
     magnitude = codes & 7
     # Biased exponent + 1, so that it is never negative; 0 and 1 stand for subnormals.
     exponent = scales[..., None].astype(jnp.uint16) + (magnitude >> 1)

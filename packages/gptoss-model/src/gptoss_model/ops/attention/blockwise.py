@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.attention.scores import visible_scores
 from gptoss_model.ops.attention.stacked import StackedRows, slice_rows
+from gptoss_model.ops.cotangents import without_integers
 from gptoss_model.ops.products import einsum_in_f32
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.strategy import current_platform
@@ -182,7 +182,7 @@ def _backward(window: int | None, saved: Saved, gradient: jax.Array) -> tuple[In
         values=_in_place(inputs.values, inputs.value_row, d_v),
         sinks=d_sinks.sum(axis=0).reshape(N).astype(sinks.dtype),
     )
-    return (jax.tree.map(_without_integers, gradients),)
+    return (without_integers(gradients),)
 
 
 _attend.defvjp(_forward, _backward)
@@ -240,13 +240,6 @@ def _taken_apart(rows: jax.Array | StackedRows) -> tuple[jax.Array, jax.Array | 
 def _in_place(rows: jax.Array, row: jax.Array | None, gradient: jax.Array) -> jax.Array:
     gradient = gradient.astype(rows.dtype)
     return gradient if row is None else jnp.zeros_like(rows).at[row].set(gradient)
-
-
-def _without_integers(gradient: jax.Array) -> jax.Array | np.ndarray:
-    """What JAX wants as the gradient of positions and rows: nothing, in their shape."""
-    if jnp.issubdtype(gradient.dtype, jnp.integer):
-        return np.zeros(gradient.shape, jax.dtypes.float0)
-    return gradient
 
 
 def _add_at(total: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:

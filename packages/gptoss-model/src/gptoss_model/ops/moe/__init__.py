@@ -8,7 +8,7 @@ from gptoss_model.ops.moe.choice import (
     list_moe_strategies,
 )
 from gptoss_model.ops.moe.dense import dense_moe
-from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts, has_expert
+from gptoss_model.ops.moe.experts import Expert, ExpertWeights, apply_expert, combine_experts, has_expert
 from gptoss_model.ops.moe.gathered import gathered_moe
 from gptoss_model.ops.moe.megablox import megablox_moe
 from gptoss_model.ops.moe.ragged import ragged_moe
@@ -17,6 +17,7 @@ from gptoss_model.ops.stacked import StackedMatrices, unstacked
 
 __all__ = [
     "MOE_STRATEGIES",
+    "Expert",
     "ExpertWeights",
     "MoeStrategy",
     "StackedMatrices",

@@ -32,7 +32,9 @@ def dense_moe(
     @jax.checkpoint
     def add_expert(total: jax.Array, number: jax.Array, expert: ExpertWeights) -> jax.Array:
         is_chosen = indices == number
-        output = apply_expert(x, expert, jnp.int32(0), swiglu_alpha=swiglu_alpha, swiglu_limit=swiglu_limit)
+        output = apply_expert(
+            x, expert.expert(jnp.int32(0), x.dtype), swiglu_alpha=swiglu_alpha, swiglu_limit=swiglu_limit
+        )
         share = jnp.where(is_chosen, shares, 0).sum(axis=1, keepdims=True)
         # Where, not times zero: what an expert makes of tokens that did not choose it may be no number.
         return total + jnp.where(is_chosen.any(axis=1, keepdims=True), output.astype(jnp.float32) * share, 0)

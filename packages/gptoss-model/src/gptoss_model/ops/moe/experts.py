@@ -5,7 +5,7 @@ rounded before its bias is added, and the weighted sum once at its end.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from gptoss_model.ops.row_products import gathered_row_products
 from gptoss_model.ops.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.swiglu import swiglu
 
-__all__ = ["ExpertWeights", "apply_expert", "apply_experts_to_rows", "combine_experts", "has_expert"]
+__all__ = ["Expert", "ExpertWeights", "apply_expert", "apply_experts_to_rows", "combine_experts", "has_expert"]
 
 type ExpertMatrices = jax.Array | Mxfp4Array | StackedMatrices
 
@@ -49,9 +49,27 @@ class ExpertWeights:
         """Number of experts E."""
         return self.gate_up_proj_bias.shape[0]
 
+    def expert(self, number: Int[Array, ""], dtype: DTypeLike) -> "Expert":
+        """One expert, decoded to `dtype`; the matrices of no other are read."""
+        return Expert(
+            _matrix(self.gate_up_proj, number, dtype),
+            self.gate_up_proj_bias[number],
+            _matrix(self.down_proj, number, dtype),
+            self.down_proj_bias[number],
+        )
+
     def unstacked(self) -> "ExpertWeights":
         """The same with nothing in a stack, for strategies that want the matrices of all experts at once."""
         return dataclasses.replace(self, gate_up_proj=unstacked(self.gate_up_proj), down_proj=unstacked(self.down_proj))
+
+
+class Expert(NamedTuple):
+    """One expert; its arrays as in `ExpertWeights`, without the axis E."""
+
+    gate_up_proj: jax.Array
+    gate_up_proj_bias: jax.Array
+    down_proj: jax.Array
+    down_proj_bias: jax.Array
 
 
 def has_expert(indices: Int[Array, "*assignments"], count: int) -> Bool[Array, "*assignments"]:
@@ -60,22 +78,15 @@ def has_expert(indices: Int[Array, "*assignments"], count: int) -> Bool[Array, "
 
 
 def apply_expert(
-    x: Float[Array, "rows D"],
-    experts: ExpertWeights,
-    expert: Int[Array, ""],
-    *,
-    swiglu_alpha: float,
-    swiglu_limit: float,
+    x: Float[Array, "rows D"], expert: Expert, *, swiglu_alpha: float, swiglu_limit: float
 ) -> Float[Array, "rows D"]:
-    """The MLP of one expert on rows that chose it; only its own matrices are read and decoded.
+    """The MLP of one expert on rows that chose it.
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
-
-    def multiply(rows: jax.Array, matrices: ExpertMatrices) -> jax.Array:
-        return linear(rows, _matrix(matrices, expert, rows.dtype))
-
-    return _mlp(x, experts, expert, multiply, alpha=swiglu_alpha, limit=swiglu_limit)
+    hidden = linear(x, expert.gate_up_proj)
+    activated = _activate(hidden, expert.gate_up_proj_bias, alpha=swiglu_alpha, limit=swiglu_limit)
+    return add_rounded(linear(activated, expert.down_proj), expert.down_proj_bias)
 
 
 def apply_experts_to_rows(
@@ -111,7 +122,9 @@ def apply_experts_to_rows(
         products: jax.Array = lax.platform_dependent(rows, matrices, chosen, cpu=on_cpu, default=one_by_one)
         return products
 
-    return _mlp(x, experts, chosen, multiply, alpha=swiglu_alpha, limit=swiglu_limit)
+    hidden = multiply(x, experts.gate_up_proj)
+    activated = _activate(hidden, experts.gate_up_proj_bias[chosen], alpha=swiglu_alpha, limit=swiglu_limit)
+    return add_rounded(multiply(activated, experts.down_proj), experts.down_proj_bias[chosen])
 
 
 def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]) -> Float[Array, "M D"]:
@@ -123,20 +136,9 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
     return rounded(products.sum(axis=1), outputs.dtype)
 
 
-def _mlp(
-    x: jax.Array,
-    experts: ExpertWeights,
-    chosen: jax.Array,
-    multiply: Callable[[jax.Array, ExpertMatrices], jax.Array],
-    *,
-    alpha: float,
-    limit: float,
-) -> jax.Array:
-    hidden = add_rounded(multiply(x, experts.gate_up_proj), experts.gate_up_proj_bias[chosen])
+def _activate(hidden: jax.Array, bias: jax.Array, *, alpha: float, limit: float) -> jax.Array:
     # Barrier: SwiGLU reads every second entry; fused with that, XLA's CPU backend adds and rounds without vectors.
-    hidden = lax.optimization_barrier(hidden)
-    activated = swiglu(hidden, alpha=alpha, limit=limit)
-    return add_rounded(multiply(activated, experts.down_proj), experts.down_proj_bias[chosen])
+    return swiglu(lax.optimization_barrier(add_rounded(hidden, bias)), alpha=alpha, limit=limit)
 
 
 def _matrix(matrices: ExpertMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:

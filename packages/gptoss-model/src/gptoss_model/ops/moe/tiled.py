@@ -1,41 +1,80 @@
 """The `tiled` strategy: assignments sorted by expert, in tiles of rows that share one expert.
 
-The M·k assignments (token, expert) are sorted by expert, and each expert's run is padded to whole
-tiles of R rows. A scan goes over the tiles: gather the R tokens, decode the expert once, two matrix
-products, write R rows. How many tiles there are depends on the routing, so the scan has room for
-the worst case, M·k // R + min(E, M·k), and skips the rest; experts that nobody chose have no tile.
+The M·k assignments (token, expert) are sorted by expert, so that each expert has a run of rows. A loop
+goes over the experts that somebody chose: it reads and decodes the expert once, and an inner loop
+takes its run in tiles of R rows. A run ends within its last tile, whose other rows are the next
+expert's: what is computed for them is overwritten when it is their turn, so nothing needs padding but
+the end.
 
-Memory: one decoded expert, R rows inside the scan, and the padded outputs, at most M·k + E·R rows.
+How often the loops turn depends on the routing, which reverse-mode differentiation by JAX cannot
+know. So the backward pass is written out: it goes the same way, computes each tile anew, adds up the
+gradient of one expert in f32, and writes it to its place once.
+
+Memory: one decoded expert, the rows and their outputs, M·k + R each, and R rows inside the loop; the
+backward pass keeps nothing but its arguments, and adds the gradient of one expert.
 """
 
+import dataclasses
+import functools
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Float, Int
 
-from gptoss_model.ops.moe.experts import ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.cotangents import without_integers
+from gptoss_model.ops.moe.experts import Expert, ExpertWeights, apply_expert, combine_experts
 from gptoss_model.ops.moe.sorting import sort_by_expert
+from gptoss_model.ops.stacked import StackedMatrices
 
 __all__ = ["tile_rows", "tiled_moe"]
 
-SMALLEST_TILE_ROWS = 8  # below, a product costs as much as reading its matrix anyway
-LARGEST_TILE_ROWS = 256  # above, the matrices are amortised
-MATRICES_IN_ROWS = 80  # copying or decoding an expert's matrices costs as much as multiplying so many rows, on CPUs
+SMALLEST_TILE_ROWS = 8
+LARGEST_TILE_ROWS = 256  # above, a product gains no more
+TILE_COST_IN_ROWS = 12  # what a product costs besides its rows, on CPUs: 8 to 17 were measured
+
+type Inputs = tuple[jax.Array, jax.Array, list[jax.Array]]  # sorted rows, lengths of the runs, leaves of the experts
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is known before anything is computed.
+
+    Attributes:
+        rows: Of a tile, R.
+        structure: Of the experts, whose leaves are given: JAX may then fill in whatever it likes.
+        alpha: Slope of SwiGLU's sigmoid.
+        limit: SwiGLU's clamp.
+    """
+
+    rows: int
+    structure: PyTreeDef
+    alpha: float
+    limit: float
+
+    def experts(self, leaves: list[jax.Array]) -> ExpertWeights:
+        """The experts again."""
+        experts: ExpertWeights = jax.tree.unflatten(self.structure, leaves)
+        return experts
+
+    def apply(self, x: jax.Array, expert: Expert) -> jax.Array:
+        """One expert on rows [R, D]."""
+        return apply_expert(x, expert, swiglu_alpha=self.alpha, swiglu_limit=self.limit)
 
 
 def tile_rows(assignments: int, experts: int) -> int:
-    """Rows of a tile: a power of two that lets most experts do with one, as long as that does not waste too many rows.
+    """Rows of a tile, a power of two.
 
-    A tile costs its matrices and its rows, and every expert fills its last tile by half on average:
-    sqrt(2 · mean run · w) rows cost least, where w rows cost as much as the matrices. Short runs
-    need no more than the power of two above the mean; half of the experts get more than the mean.
+    Every expert fills its last tile by half on average, and each tile costs as much as some more rows, c:
+    runs of n rows cost least in tiles of sqrt(2 · n · c).
     """
     mean_run = -(-assignments // experts)
-    enough = mean_run.bit_length()
-    cheapest = round(math.log2(2 * mean_run * MATRICES_IN_ROWS) / 2)
-    return min(max(1 << min(enough, cheapest), SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
+    cheapest = round(math.log2(2 * mean_run * TILE_COST_IN_ROWS) / 2)
+    return min(max(1 << cheapest, SMALLEST_TILE_ROWS), LARGEST_TILE_ROWS)
 
 
 def tiled_moe(
@@ -49,30 +88,117 @@ def tiled_moe(
 ) -> Float[Array, "M D"]:
     """The weighted sum of each token's experts; see `gptoss_model.ops.moe.MoeStrategy`."""
     M, k = indices.shape
-    A, E = M * k, experts.count
-    R = tile_rows(A, E)
-    chosen, order, runs = sort_by_expert(indices, E)  # the expert that is nobody gets no tile
-    run_starts = jnp.cumsum(runs) - runs
-    tile_ends = jnp.cumsum(-(-runs // R))
-    tile_starts = tile_ends - -(-runs // R)
-
-    def compute(tile: jax.Array) -> jax.Array:
-        expert = jnp.searchsorted(tile_ends, tile, side="right")
-        first = run_starts[expert] + (tile - tile_starts[expert]) * R
-        # Rows past the run belong to the next expert (or to nobody): computed, and never looked at.
-        assignments = order[jnp.minimum(first + jnp.arange(R), A - 1)]
-        return apply_expert(x[assignments // k], experts, expert, swiglu_alpha=swiglu_alpha, swiglu_limit=swiglu_limit)
-
-    def skip(_tile: jax.Array) -> jax.Array:
-        return jnp.zeros((R, x.shape[1]), x.dtype)
-
-    def step(carry: None, tile: jax.Array) -> tuple[None, jax.Array]:
-        return carry, lax.cond(tile < tile_ends[-1], compute, skip, tile)
-
-    _, tiles = lax.scan(step, None, jnp.arange(A // R + min(E, A)))
-    # Where the output of each assignment stands: its rank inside its expert's run, after that run's first tile.
+    A = M * k
+    chosen, order, runs = sort_by_expert(indices, experts.count)
+    leaves, structure = jax.tree.flatten(experts)
+    settings = Settings(tile_rows(A, experts.count), structure, swiglu_alpha, swiglu_limit)
+    outputs = _run_experts((x[order // k], runs, leaves), settings)
     ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32))
-    expert_of = jnp.minimum(chosen, E - 1)
-    rows = tile_starts[expert_of] * R + ranks - run_starts[expert_of]
-    outputs = jnp.where((chosen < E)[:, None], tiles.reshape(-1, x.shape[1])[rows], 0)
+    # Rows of nobody stand behind the last run, where its last tile may have written.
+    outputs = jnp.where((chosen < experts.count)[:, None], outputs[ranks], 0)
     return combine_experts(outputs.reshape(M, k, -1), weights)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
+    """Each expert on its run of rows: [A, D], in the order of the rows."""
+    rows, runs, leaves = inputs
+    experts, R = settings.experts(leaves), settings.rows
+    padded = _padded(rows, R)
+
+    def visit(number: jax.Array, first: jax.Array, outputs: jax.Array) -> jax.Array:
+        expert = experts.expert(number, rows.dtype)
+
+        def tile(turn: jax.Array, outputs: jax.Array) -> jax.Array:
+            start = first + turn * R
+            result = settings.apply(lax.dynamic_slice_in_dim(padded, start, R), expert)
+            return lax.dynamic_update_slice_in_dim(outputs, result, start, axis=0)
+
+        after: jax.Array = lax.fori_loop(0, -(-runs[number] // R), tile, outputs)
+        return after
+
+    outputs = _for_each_expert(runs, visit, jnp.zeros_like(padded))
+    return outputs[: len(rows)]
+
+
+def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Inputs]:
+    return _run_experts(inputs, settings), inputs
+
+
+def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[Any]:
+    rows, runs, leaves = inputs
+    experts, R = settings.experts(leaves), settings.rows
+    padded, d_outputs = _padded(rows, R), _padded(gradient, R)
+    trained = {name: array for name in Expert._fields if (array := _floats(getattr(experts, name))) is not None}
+
+    def visit(number: jax.Array, first: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        d_rows, d_experts = state
+        expert = experts.expert(number, rows.dtype)
+
+        def tile(turn: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
+            d_rows, d_expert = state
+            start = first + turn * R
+            is_its_own = (turn * R + jnp.arange(R) < runs[number])[:, None]
+            _, pull_back = jax.vjp(
+                lambda part, arrays: settings.apply(part, expert._replace(**arrays)),
+                lax.dynamic_slice_in_dim(padded, start, R),
+                {name: getattr(expert, name) for name in trained},
+            )
+            d_part, more = pull_back(jnp.where(is_its_own, lax.dynamic_slice_in_dim(d_outputs, start, R), 0))
+            d_rows = lax.dynamic_update_slice_in_dim(d_rows, d_part, start, axis=0)
+            return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
+
+        nothing = {name: jnp.zeros(getattr(expert, name).shape, jnp.float32) for name in trained}
+        d_rows, d_expert = lax.fori_loop(0, -(-runs[number] // R), tile, (d_rows, nothing))
+        written = {
+            name: total.at[_place(getattr(experts, name), number)].set(d_expert[name].astype(total.dtype))
+            for name, total in d_experts.items()
+        }
+        return d_rows, written
+
+    d_rows, d_experts = _for_each_expert(
+        runs, visit, (jnp.zeros_like(padded), {name: jnp.zeros_like(array) for name, array in trained.items()})
+    )
+    d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
+    return (without_integers((d_rows[: len(rows)], runs, d_leaves)),)
+
+
+_run_experts.defvjp(_forward, _backward)
+
+
+def _for_each_expert[S](runs: jax.Array, visit: Callable[[jax.Array, jax.Array, S], S], state: S) -> S:
+    """Calls `visit` with the number and the first row of each expert that has any, in order."""
+    chosen_first = jnp.argsort(runs == 0, stable=True)
+    starts = jnp.cumsum(runs) - runs
+
+    def step(turn: jax.Array, state: S) -> S:
+        number = chosen_first[turn]
+        return visit(number, starts[number], state)
+
+    result: S = lax.fori_loop(0, (runs > 0).sum(), step, state)
+    return result
+
+
+def _padded(rows: jax.Array, R: int) -> jax.Array:
+    """With room for the tile that begins at the last row."""
+    return jnp.pad(rows, ((0, R), (0, 0)))
+
+
+def _floats(matrices: Any) -> jax.Array | None:
+    """The array that has a gradient, a stack as a whole; None of packed ones."""
+    array = matrices.stack if isinstance(matrices, StackedMatrices) else matrices
+    return array if isinstance(array, jax.Array) else None
+
+
+def _place(matrices: Any, number: jax.Array) -> tuple[jax.Array, ...]:
+    return (matrices.row, number) if isinstance(matrices, StackedMatrices) else (number,)
+
+
+def _as_experts(experts: ExpertWeights, gradients: Mapping[str, jax.Array]) -> ExpertWeights:
+    """The gradients where their arrays stand; packed arrays and rows of stacks stay as they are."""
+
+    def replace(matrices: Any, gradient: jax.Array) -> Any:
+        return dataclasses.replace(matrices, stack=gradient) if isinstance(matrices, StackedMatrices) else gradient
+
+    found = {name: replace(getattr(experts, name), gradient) for name, gradient in gradients.items()}
+    return dataclasses.replace(experts, **found)
