@@ -85,3 +85,24 @@ def test_arguments_out_of_range_are_refused(tiny):
 def test_capacity_factor_is_refused_before_anything_is_read(tiny):
     with pytest.raises(ValueError, match="every strategy here is dropless"):
         load_model(tiny, capacity_factor=1.25)
+
+
+class HalfUnpacked(Unpacked):
+    """One layer's experts are arrays, the others' are packed."""
+
+    def read(self, name, index=()):
+        return super().read(name, index) if ".layers.2." in name else self._packed.read(name, index)
+
+    def array_dtype(self, name):
+        return super().array_dtype(name) if ".layers.2." in name else self._packed.array_dtype(name)
+
+
+def test_layers_are_scanned_where_they_can_be_if_nobody_says(four_layers):
+    three = random_checkpoint(tiny_config(num_hidden_layers=3), seed=3)
+    assert load_model(four_layers, scan_layers=None).scan_layers
+    assert not load_model(three, scan_layers=None).scan_layers
+    mixed = HalfUnpacked(four_layers)
+    assert not load_model(mixed, scan_layers=None).scan_layers
+    assert load_model(mixed, scan_layers=None, experts="decoded").scan_layers
+    with pytest.raises(CheckpointError, match="hold their experts in different forms"):
+        load_model(mixed, scan_layers=True)

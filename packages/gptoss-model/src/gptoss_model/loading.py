@@ -22,7 +22,7 @@ from gptoss_model.model import GptOss
 from gptoss_model.ops.attention import check_attention_strategy
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.ops.mxfp4 import Mxfp4Array
-from gptoss_model.parameters import ParameterSpec, parameter_dtype
+from gptoss_model.parameters import LAYER_PAIR, ParameterSpec, parameter_dtype
 from gptoss_model.sharding.arrays import read_sharded
 from gptoss_model.sharding.placement import Placement
 
@@ -42,7 +42,7 @@ def load_model(
     moe: str = "auto",
     attention: str = "auto",
     capacity_factor: float | None = None,
-    scan_layers: bool = False,
+    scan_layers: bool | None = False,
     mesh: Mesh | None = None,
 ) -> GptOss:
     """The model that a checkpoint describes, on the default device or on a mesh.
@@ -58,7 +58,8 @@ def load_model(
         moe: Name of a MoE strategy, or `auto`.
         attention: Name of an attention strategy, or `auto`.
         capacity_factor: Refused, unless None: no strategy drops a token.
-        scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters.
+        scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters; None:
+            wherever they can be, which compiles sooner.
         mesh: Of `make_mesh`; every device gets its part of the parameters, and every process reads
             only what its devices get. None: the default device.
 
@@ -83,7 +84,7 @@ def load_model(
         dtype=dtype,
         moe=moe,
         attention=attention,
-        scan_layers=scan_layers,
+        scan_layers=source.can_scan() if scan_layers is None else scan_layers,
         placement=source.placement,
     )
 
@@ -123,6 +124,12 @@ class CheckpointSource:
             return Mxfp4Array(jax.device_put(host.blocks), jax.device_put(host.scales))
         array: jax.Array = jax.device_put(host)
         return array
+
+    def can_scan(self) -> bool:
+        """Whether the layers come in pairs, and are alike in what form their experts are kept."""
+        names = [name for name, spec in self.checkpoint.specs.items() if spec.is_expert_matrix]
+        forms = {self.experts == "decoded" or self.checkpoint.array_dtype(name) is not None for name in names}
+        return self.checkpoint.config.num_hidden_layers % len(LAYER_PAIR) == 0 and len(forms) == 1
 
     def packs(self, spec: ParameterSpec) -> bool:
         """Whether the parameter is kept as MXFP4.

@@ -40,7 +40,7 @@ class ModelSource:
     experts: "ExpertForm"
     moe: str
     attention: str
-    scan_layers: bool
+    scan_layers: bool | None
     mesh: str | None
     compilation_cache: bool
 
@@ -147,9 +147,10 @@ _MODEL_OPTIONS = (
         help=f"How attention is run: {', '.join(ATTENTION_NAMES)}; doctor says which of them can run here.",
     ),
     click.option(
-        "--scan-layers",
-        is_flag=True,
-        help="Compile one pair of layers and loop over it: deep models compile as fast as shallow ones.",
+        "--scan-layers/--no-scan-layers",
+        default=None,
+        help="Compile one pair of layers and loop over it, or compile every layer by itself. Scanned, deep models "
+        "compile as fast as shallow ones; it is the default where that can be.",
     ),
     click.option(
         "--mesh",
