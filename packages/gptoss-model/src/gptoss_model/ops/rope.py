@@ -1,6 +1,7 @@
 """Rotary position embedding: angles in f32, rotation of halves in the dtype of the activations."""
 
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
@@ -34,7 +35,8 @@ def apply_rope(
 
     Source: openai/gpt-oss torch/model.py, `_apply_rotary_emb`.
     """
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    # Barrier: both halves read both halves, and whatever x comes from would be computed for each of them.
+    a, b = jnp.split(lax.optimization_barrier(x).astype(jnp.float32), 2, axis=-1)
     cos, sin = (turn.astype(jnp.float32)[..., None, :] for turn in (cos, sin))  # the same for every head
 
     def product(half: Array, turn: Array) -> Array:
