@@ -150,7 +150,7 @@ class SavePlan:
             if not staging.is_finished(self.job):
                 target.refuse_occupied(*own)
                 target.check_space(self.output.nbytes + sum(path.stat().st_size for path in side_files.values()))
-                _write(self.output, side_files, staging, self.job, progress, manifest_of=written)
+                _write(self.output, side_files, staging, self.job, progress, manifest_of=written, durable=durable)
                 if durable:
                     sync_tree(staging.files)
                 staging.finish()
@@ -187,6 +187,7 @@ def _write(
     progress: Callable[[int], object],
     *,
     manifest_of: Path,
+    durable: bool,
 ) -> None:
     checksums = staging.begin(job)
     pieces = list(output.pieces())
@@ -198,7 +199,7 @@ def _write(
     try:
         for name, source in side_files.items():
             shutil.copyfile(source, staging.files / name)
-        with OutputFiles(staging.files, known_checksum=RecordedChecksums()) as files:
+        with OutputFiles(staging.files, known_checksum=RecordedChecksums(), starts_sync=durable) as files:
             for nbytes in write_pieces(pieces, files, done=frozenset(checksums), record=record):
                 progress(nbytes)
         copied = {piece.copies: checksum for piece in pieces if piece.copies and (checksum := checksums[piece.key])}

@@ -1,7 +1,9 @@
 """Bytes land where they are sent, whether the kernel copies them or not."""
 
 import errno
+import hashlib
 import os
+from concurrent.futures import Future
 from pathlib import Path
 
 import ml_dtypes
@@ -79,3 +81,28 @@ def test_every_file_is_closed(source: Path, tmp_path: Path) -> None:
         files.copy("out", 0, StoredArray(path=source, offset=0, dtype=U8, shape=(10,)))
         assert len(list(descriptors.iterdir())) == before + 2
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_checksum_of_a_copy_comes_later_unless_it_is_known(source: Path, tmp_path: Path) -> None:
+    stored = StoredArray(path=source, offset=3, dtype=U8, shape=(10,))
+    with OutputFiles(tmp_path) as files:
+        coming = files.copy("out", 0, stored)
+        assert isinstance(coming, Future)
+        assert coming.result() == hashlib.sha256(source.read_bytes()[3:13]).hexdigest()
+    with OutputFiles(tmp_path, known_checksum=lambda _: "noted") as files:
+        assert files.copy("out", 0, stored) == "noted"
+
+
+def test_disk_begins_before_the_end_and_its_failure_is_told(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("gptoss_weights.output.files._SYNCED_BYTES", 8)
+    monkeypatch.setattr(os, "fdatasync", broken)
+    stored = StoredArray(path=source, offset=0, dtype=U8, shape=(10,))
+    with OutputFiles(tmp_path) as files:
+        files.copy("out", 0, stored)  # somebody else waits for the disk, or nobody
+    with pytest.raises(OSError, match="Input/output error"), OutputFiles(tmp_path, starts_sync=True) as files:
+        files.copy("out", 0, stored)

@@ -17,7 +17,7 @@ from gptoss_weights.formats.raw_tensors import Half, Part, RawTensor
 from gptoss_weights.formats.transposing import transpose_into
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
-from gptoss_weights.output.pieces import Piece
+from gptoss_weights.output.pieces import Checksum, Piece
 
 __all__ = ["HeadedFile", "tensor_pieces"]
 
@@ -100,7 +100,7 @@ def _stored_half(checkpoint: Checkpoint, name: str, half: Half) -> StoredArray |
     return stored if half == "array" else None
 
 
-def _copy(place: _Place, stored: StoredArray, files: OutputFiles) -> str:
+def _copy(place: _Place, stored: StoredArray, files: OutputFiles) -> Checksum:
     return files.copy(place.file, place.offset, stored)
 
 

@@ -1,8 +1,8 @@
 """The files of an output: bytes are written, or copied from other files, at any place of any of them.
 
 Copying is left to the kernel (`copy_file_range`), which may share blocks instead. Where it declines
-(another file system, an old kernel) the bytes go through a buffer. Meanwhile another thread hashes
-the source, unless its checksum is known.
+(another file system, an old kernel) the bytes go through a buffer. Meanwhile other threads hash the
+source, unless its checksum is known, and go on with that while the next bytes are copied.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,13 @@ import numpy as np
 from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.file_hashing import FileRange, hash_range
+from gptoss_weights.processors import available_cores
 
 __all__ = ["OutputFiles"]
 
 _COPIED_BYTES = 64 << 20  # at a time, so that a signal is heard soon
 _BUFFER_BYTES = 8 << 20
+_SYNCED_BYTES = 256 << 20
 _DECLINED = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 
@@ -32,11 +34,22 @@ class OutputFiles:
     Args:
         folder: Where they are.
         known_checksum: SHA-256 of a stored array, if somebody has noted it.
+        starts_sync: Whether to send to the disk what is written while the next bytes are; to wait for
+            the rest is the caller's.
     """
 
-    def __init__(self, folder: Path, *, known_checksum: Callable[[StoredArray], str | None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        known_checksum: Callable[[StoredArray], str | None] = lambda _: None,
+        starts_sync: bool = False,
+    ) -> None:
         self.folder = folder
         self._known_checksum = known_checksum
+        self._starts_sync = starts_sync
+        self._unsynced_bytes = 0
+        self._syncing: Future[None] | None = None
         self._opened = contextlib.ExitStack()
         self._targets: dict[str, int] = {}
         self._sources: dict[Path, int] = {}
@@ -44,21 +57,24 @@ class OutputFiles:
     def __enter__(self) -> "OutputFiles":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._opened.close()
+        if kind is None and self._syncing is not None:
+            self._syncing.result()
 
     def write(self, name: str, offset: int, content: bytes | memoryview | np.ndarray) -> None:
         """Writes bytes, or an array in C order, from `offset` on."""
         if isinstance(content, np.ndarray):
             content = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
         _write(self._target(name), memoryview(content), offset)
+        self._start_sync(name, len(content))
 
-    def copy(self, name: str, offset: int, source: StoredArray) -> str:
+    def copy(self, name: str, offset: int, source: StoredArray) -> str | Future[str]:
         """Writes the bytes of a stored array from `offset` on.
 
         Returns:
-            Their SHA-256: what is known of the source, or what its bytes are. It is not taken from the
-            copy, so that it also tells whether copying went well.
+            Their SHA-256: what is known of the source, or what its bytes will be found to be. It is not
+            taken from the copy, so that it also tells whether copying went well.
 
         Raises:
             CheckpointError: the source has become shorter.
@@ -69,11 +85,13 @@ class OutputFiles:
             return known
         hashing = self._hasher.submit(hash_range, FileRange(source.path, source.offset, source.offset + source.nbytes))
         self._copy_bytes(name, offset, source)
-        return hashing.result()
+        return hashing
 
     @functools.cached_property
     def _hasher(self) -> ThreadPoolExecutor:
-        return self._opened.enter_context(ThreadPoolExecutor(1))
+        pool = ThreadPoolExecutor(available_cores())
+        self._opened.callback(pool.shutdown, cancel_futures=True)  # what nobody has waited for is not wanted
+        return pool
 
     def _copy_bytes(self, name: str, offset: int, source: StoredArray) -> None:
         target, origin = self._target(name), self._source(source.path)
@@ -83,6 +101,23 @@ class OutputFiles:
             if not copied:
                 raise CheckpointError("the file has become shorter while it was read", where=source.path)
             position, offset = position + copied, offset + copied
+            self._start_sync(name, copied)
+
+    def _start_sync(self, name: str, nbytes: int) -> None:
+        """Counts what is written; once there is enough of it, another thread waits for the disk."""
+        if not self._starts_sync:
+            return
+        self._unsynced_bytes += nbytes
+        if self._unsynced_bytes < _SYNCED_BYTES or not (self._syncing is None or self._syncing.done()):
+            return
+        if self._syncing is not None:
+            self._syncing.result()  # raises what went wrong: the system tells it only once
+        self._unsynced_bytes = 0
+        self._syncing = self._syncer.submit(os.fdatasync, self._target(name))
+
+    @functools.cached_property
+    def _syncer(self) -> ThreadPoolExecutor:
+        return self._opened.enter_context(ThreadPoolExecutor(1))
 
     def set_size(self, name: str, nbytes: int) -> None:
         """Gives a file its final size; what is not written yet reads as zeros and takes no room."""

@@ -1,11 +1,18 @@
 """Pieces: an output taken apart into parts that can be written, and repeated, on their own."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 
 from gptoss_weights.output.files import OutputFiles
 
-__all__ = ["Output", "Piece", "whole_files", "write_pieces"]
+__all__ = ["Checksum", "Output", "Piece", "whole_files", "write_pieces"]
+
+type Checksum = str | Future[str] | None
+"""SHA-256, or what will give it, or nothing."""
+
+MOST_UNHASHED = 4  # pieces that are written while checksums of earlier ones are still being computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +23,13 @@ class Piece:
         key: Its name, the same in every run; one line of text.
         nbytes: How many bytes it is of the whole, for progress.
         write: Writes it; may be repeated after an interruption, and then gives the same bytes. Where
-            it copies a tensor, or half of one, it returns the SHA-256 of that.
+            it copies a tensor, or half of one, it returns the checksum of that.
         copies: Canonical name, and "values", "blocks" or "scales", if that is all that it writes.
     """
 
     key: str
     nbytes: int
-    write: Callable[[OutputFiles], str | None]
+    write: Callable[[OutputFiles], Checksum]
     copies: tuple[str, str] | None = None
 
 
@@ -66,12 +73,31 @@ def write_pieces(
         pieces: All pieces.
         files: Where to.
         done: Keys of the pieces that were written before.
-        record: Called with the key of each piece that is written, and with what writing it returned.
+        record: Called with the key of each piece that is written, and with its SHA-256 if it has one.
 
     Yields:
-        After each piece, its bytes.
+        Bytes of pieces that are done, as soon as they are recorded.
     """
+    unrecorded: collections.deque[tuple[Piece, Checksum]] = collections.deque()
     for piece in pieces:
-        if piece.key not in done:
-            record(piece.key, piece.write(files))
-        yield piece.nbytes
+        if piece.key in done:
+            yield piece.nbytes
+            continue
+        unrecorded.append((piece, piece.write(files)))
+        while unrecorded and (len(unrecorded) > MOST_UNHASHED or _is_known(unrecorded[0][1])):
+            yield _record_first(unrecorded, record)
+    while unrecorded:
+        yield _record_first(unrecorded, record)
+
+
+def _record_first(
+    unrecorded: collections.deque[tuple[Piece, Checksum]], record: Callable[[str, str | None], object]
+) -> int:
+    """Waits for the checksum of the earliest piece, records it, and returns the piece's bytes."""
+    piece, checksum = unrecorded.popleft()
+    record(piece.key, checksum.result() if isinstance(checksum, Future) else checksum)
+    return piece.nbytes
+
+
+def _is_known(checksum: Checksum) -> bool:
+    return not isinstance(checksum, Future) or checksum.done()
