@@ -37,3 +37,20 @@ def test_pages_are_let_go_of_and_older_views_stay_valid(tmp_path: Path, monkeypa
         assert int(views[-1].sum()) == (1 << 19) // 256 * sum(range(256))
         assert resident_file_bytes() - before < 16 << 20
     assert views[0].tobytes() == bytes(range(256)) * (1 << 11)
+
+
+def test_many_files_share_one_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped_file, "RESIDENT_BYTES", 4 << 20)
+    size = 3 << 20
+    content = np.arange(size, dtype=np.uint8)
+    before = resident_file_bytes()
+    files, views = [], []
+    for number in range(12):
+        path = tmp_path / str(number)
+        content.tofile(path)
+        files.append(MappedFile(path))
+        views.append(files[-1].view(StoredArray(path=path, offset=0, dtype=np.dtype("u1"), shape=(size,))))
+        assert views[-1][-1] == content[-1]
+        assert int(views[-1].sum(dtype=np.int64)) == int(content.sum(dtype=np.int64))
+    assert resident_file_bytes() - before < 12 << 20
+    assert all(view[100] == content[100] for view in views)

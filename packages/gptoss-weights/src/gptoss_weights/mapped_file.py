@@ -1,12 +1,15 @@
 """A memory-mapped file whose resident pages are let go of now and then.
 
 Pages of a map count as memory of the process until they are unmapped, and a whole checkpoint read
-through one would count in full. Letting go of them keeps every view valid: whoever looks again
-finds the page in the system's cache.
+through its files would count in full. Letting go of them keeps every view valid: whoever looks again
+finds the page in the system's cache. The bound is one for all files of the process: a checkpoint has
+many.
 """
 
 import functools
 import mmap
+import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,10 @@ from gptoss_weights.checkpoint import StoredArray
 
 __all__ = ["MappedFile"]
 
-RESIDENT_BYTES = 128 << 20  # of views handed out before the pages behind them are let go of
+RESIDENT_BYTES = 128 << 20  # of views handed out, of all files, before the pages behind them are let go of
+
+_files: weakref.WeakSet["MappedFile"] = weakref.WeakSet()
+_counting = threading.Lock()
 
 
 class MappedFile:
@@ -27,12 +33,19 @@ class MappedFile:
 
     def view(self, stored: StoredArray) -> np.ndarray:
         """A read-only array on the file's own bytes, at whatever alignment they have."""
-        self._handed_out += stored.nbytes
-        if self._handed_out > RESIDENT_BYTES:
-            self._handed_out = stored.nbytes
-            self._map.madvise(mmap.MADV_DONTNEED)
+        with _counting:
+            if sum(file._handed_out for file in _files) + stored.nbytes > RESIDENT_BYTES:
+                for file in _files:
+                    file._let_go()
+            self._handed_out += stored.nbytes
+            _files.add(self)
         count = stored.nbytes // stored.dtype.itemsize
         return np.frombuffer(self._map, stored.dtype, count, stored.offset).reshape(stored.shape)
+
+    def _let_go(self) -> None:
+        if "_map" in vars(self):
+            self._map.madvise(mmap.MADV_DONTNEED)
+        self._handed_out = 0
 
     @functools.cached_property
     def _map(self) -> mmap.mmap:
