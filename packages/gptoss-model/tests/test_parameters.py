@@ -53,5 +53,7 @@ def test_source_with_a_wrong_shape_is_refused_by_name():
 
 
 def test_an_odd_number_of_layers_cannot_be_scanned_in_pairs():
-    with pytest.raises(ValueError, match=r"but 5 is an odd number of layers: 2 × 2 \+ 1; use scan_layers=False"):
+    with pytest.raises(
+        ValueError, match=r"but 5 is an odd number of layers: 2 × 2 \+ 1; do without scan_layers \(--no-scan-layers\)"
+    ):
         abstract_model(tiny_config(num_hidden_layers=5), scan_layers=True)

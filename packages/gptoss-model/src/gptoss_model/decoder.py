@@ -105,7 +105,7 @@ class LayerPairs(nnx.Module):
         if layers % PERIOD:
             raise ValueError(
                 f"scan_layers goes over pairs of a sliding and a full layer, but {layers} is an odd number of layers: "
-                f"{layers // PERIOD} × {PERIOD} + 1; use scan_layers=False"
+                f"{layers // PERIOD} × {PERIOD} + 1; do without scan_layers (--no-scan-layers)"
             )
         self.even, self.odd = (
             DecoderLayer(

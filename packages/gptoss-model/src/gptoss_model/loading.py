@@ -154,7 +154,7 @@ class CheckpointSource:
                 where=unpacked[0],
                 expected="MXFP4 as in the others",
                 found=arrays[unpacked[0]],
-                fix="Load it with experts='decoded', or with scan_layers=False.",
+                fix="Load it with experts='decoded', or without scan_layers (--no-scan-layers).",
             )
         return not unpacked
 
