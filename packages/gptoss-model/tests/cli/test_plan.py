@@ -53,3 +53,11 @@ def test_mesh_that_cannot_be_is_a_usage_error(rules, words):
     result = plan("gpt-oss-20b", "--mesh", rules)
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("length", "warned"), [(131072, False), (131073, True)])
+def test_more_positions_than_the_model_has_been_trained_on_are_planned_with_a_warning(length, warned):
+    result = plan("gpt-oss-20b", "--length", length)
+    assert result.exit_code == 0
+    words = "warning: --length 131073 is more than the 131072 positions that the checkpoint is meant for\n"
+    assert result.stderr == (words if warned else "")

@@ -1,6 +1,7 @@
 """`gptoss-model plan`: the memory that each device of a mesh needs, before anything is loaded."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -68,7 +69,7 @@ def plan_command(
       gptoss-model plan gpt-oss-20b --mesh tensor=8 --batch 32 --length 131072 --device-memory 16
       gptoss-model plan my-model/config.json --mesh data=2,expert=4 --json
     """  # noqa: D301 - the backslash is meant for click
-    from gptoss_weights import NotEnoughSpaceError
+    from gptoss_weights import GptOssWarning, NotEnoughSpaceError
 
     from gptoss_model.sharding.memory import memory_per_device
     from gptoss_model.sharding.rules import MeshRules
@@ -79,6 +80,12 @@ def plan_command(
         memory = memory_per_device(config, rules, batch=batch, length=length, dtype=dtype, experts=experts)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--mesh") from None
+    if length > config.max_position_embeddings:
+        warnings.warn(
+            f"--length {length} is more than the {config.max_position_embeddings} positions that the checkpoint is "
+            "meant for",
+            GptOssWarning,
+        )
     parts = {
         "expert matrices": memory.experts,
         "other parameters": memory.other_parameters,
