@@ -158,7 +158,8 @@ def _sentence(error: Exception) -> tuple[ExitCode, str]:
     if isinstance(error, MemoryError) or (_is_jax_error(error) and "RESOURCE_EXHAUSTED" in str(error)):
         return ExitCode.NOT_ENOUGH_SPACE, f"not enough memory ({_one_line(error)})"
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return ExitCode.NOT_ENOUGH_SPACE, f"not enough space ({_one_line(error)})"
+        where = "" if error.filename is None else f"{error.filename}: "
+        return ExitCode.NOT_ENOUGH_SPACE, f"{where}not enough space ({error.strerror})"
     if isinstance(error, OSError) and error.filename is not None:
         return ExitCode.BAD_INPUT, f"{error.filename}: {error.strerror}"
     hint = f"Run again with {DEBUG_VARIABLE}=1 for the traceback, and please report it."

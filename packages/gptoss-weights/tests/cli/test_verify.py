@@ -266,3 +266,35 @@ def test_progress_shows_on_a_terminal_only(hf_folder: Path, monkeypatch: pytest.
         advance(1)
     assert "reading" in "".join(shown)
     assert "100%" in "".join(shown)
+
+
+def test_packed_experts_that_the_config_does_not_announce_are_a_problem(hf_folder: Path) -> None:
+    edit_json(hf_folder / "config.json", lambda document: document.pop("quantization_config"))
+    result = verify(hf_folder)
+    assert result.exit_code == 3
+    assert f"{hf_folder / 'config.json'}: quantization_config does not announce the packed experts" in result.stderr
+    assert 'expected "quantization_config": {"quant_method": "mxfp4"}, found \'missing\'' in result.stderr
+
+
+def test_quantization_of_another_kind_is_a_problem(hf_folder: Path) -> None:
+    edit_json(hf_folder / "config.json", lambda document: document["quantization_config"].update(quant_method="awq"))
+    result = verify(hf_folder)
+    assert result.exit_code == 3
+    assert "awq" in result.stderr
+
+
+def test_wrong_total_size_is_a_warning(hf_folder: Path) -> None:
+    right = json.loads((hf_folder / INDEX).read_text())["metadata"]["total_size"]
+    edit_json(hf_folder / INDEX, lambda document: document["metadata"].update(total_size=1))
+    result = verify(hf_folder, "--json")
+    assert result.exit_code == 0
+    expected = f"{hf_folder / INDEX}: total_size is wrong, expected {right} bytes, found 1"
+    assert json.loads(result.stdout)["warnings"] == [expected]
+    assert result.stderr == f"warning: {expected}\n"
+
+
+def test_file_that_the_index_does_not_list_is_a_warning(hf_folder: Path) -> None:
+    (hf_folder / "adapter.safetensors").write_bytes(shards(hf_folder)[0].read_bytes())
+    result = verify(hf_folder)
+    assert result.exit_code == 0
+    assert f"warning: {hf_folder}/adapter.safetensors: the index does not list this file" in result.stderr

@@ -60,7 +60,9 @@ def verify(
 
     Holds names, shapes and dtypes against the config, and every file against the manifest, if there is
     one: a single flipped bit anywhere is found, and the file and tensor that it hit are named. Then
-    reads all weights: values must be finite, and no MXFP4 scale may overflow.
+    reads all weights: values must be finite, and no MXFP4 scale may overflow. A config that does not
+    announce packed experts is a problem too; files that the index does not list, and a wrong total_size
+    in it, are warnings.
 
     Every conversion writes a manifest: manifest.json, or STEM.manifest.json beside STEM.msgpack. For
     what came without, --write-manifest makes one. Files that do not belong to the checkpoint, such as a
@@ -114,6 +116,8 @@ def _verify(path: Path | str, config: Path | None, manifest: Path | None, write:
     if as_json:
         written = None if target is None or report.problems else str(target)
         _print_json({**report.to_json(), "manifest_written": written})
+    for warning in report.warnings:
+        click.echo(f"warning: {warning}", err=True)
     if report.problems:
         raise _as_error(report)
     if not as_json:

@@ -16,7 +16,15 @@ from gptoss_weights.formats.huggingface import (
 from gptoss_weights.formats.openai import is_openai_name, openai_dtypes, openai_tensors
 from gptoss_weights.formats.raw_tensors import ARRAY_DTYPES, BFLOAT16, RawTensor
 
-__all__ = ["HUGGINGFACE", "HUGGINGFACE_PLAIN", "OPENAI", "Layout", "SmallFiles", "index_text"]
+__all__ = [
+    "HUGGINGFACE",
+    "HUGGINGFACE_PLAIN",
+    "OPENAI",
+    "Layout",
+    "SmallFiles",
+    "announces_packed_experts",
+    "index_text",
+]
 
 
 class SmallFiles(Protocol):
@@ -96,12 +104,13 @@ def _openai_shard_bytes(total: int) -> int:
 
 def _huggingface_files(config: GptOssConfig, dtype: np.dtype = BFLOAT16) -> dict[str, str]:
     document = _huggingface_document(config, dtype)
-    if not _announces_packed_experts(document):
+    if not announces_packed_experts(document):
         document = dict(sorted({**document, "quantization_config": HF_QUANTIZATION}.items()))
     return {"config.json": json.dumps(document, indent=2) + "\n"}
 
 
-def _announces_packed_experts(document: Mapping[str, Any]) -> bool:
+def announces_packed_experts(document: Mapping[str, Any]) -> bool:
+    """Whether a config of Hugging Face says what transformers has to know of MXFP4 experts."""
     found = document.get("quantization_config")
     return isinstance(found, dict) and found.get("quant_method") == HF_QUANTIZATION["quant_method"]
 

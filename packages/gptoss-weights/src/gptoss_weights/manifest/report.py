@@ -22,6 +22,7 @@ from gptoss_weights.manifest.checking import (
 from gptoss_weights.manifest.document import Manifest, parse_manifest, read_manifest
 from gptoss_weights.opening import open_checkpoint
 from gptoss_weights.places import as_place
+from gptoss_weights.surroundings import config_problems, index_warnings
 from gptoss_weights.verification import Finding, find_corruption
 
 __all__ = ["Progress", "VerificationReport", "verify_artefact"]
@@ -47,6 +48,8 @@ class VerificationReport:
         tensors: Tensors that are not as in the manifest.
         unlisted: Files that belong to the checkpoint, though the manifest does not list them.
         values: Values that no healthy checkpoint has, and tensors that cannot be read.
+        surroundings: Sentences on what beside the weights keeps others from reading them.
+        warnings: Sentences on what does no harm to these weights, and yet is not as it should be.
     """
 
     path: Path | str
@@ -61,6 +64,8 @@ class VerificationReport:
     tensors: Sequence[TensorDamage]
     unlisted: Sequence[str]
     values: Sequence[Finding]
+    surroundings: Sequence[str]
+    warnings: Sequence[str]
 
     @property
     def problems(self) -> list[str]:
@@ -72,6 +77,7 @@ class VerificationReport:
             *(f"{damage}{self._what_changed(damage)}" for damage in self.files),
             *(f"{self.path}: {damage}" for damage in self.tensors if damage.tensor not in located),
             *(str(finding) for finding in self.values),
+            *self.surroundings,
         ]
 
     @property
@@ -99,6 +105,7 @@ class VerificationReport:
             ],
             "damaged_tensors": [dataclasses.asdict(damage) for damage in self.tensors],
             "unlisted_files": list(self.unlisted),
+            "warnings": list(self.warnings),
             "problems": self.problems,
         }
 
@@ -155,6 +162,7 @@ def verify_artefact(
             within = [damage.file for damage in files] if is_same_layout else None
             tensors = list(damaged_tensors(known, checkpoint, within=within))
     damaged = {damage.tensor for damage in tensors}
+    folder = None if artefact is None else artefact.root
     return VerificationReport(
         path=path,
         checkpoint=checkpoint,
@@ -168,6 +176,8 @@ def verify_artefact(
         tensors=tensors,
         unlisted=unlisted,
         values=[] if checkpoint is None else list(_suspect_values(checkpoint, damaged, progress)),
+        surroundings=config_problems(checkpoint, folder) if checkpoint and folder and config is None else [],
+        warnings=list(index_warnings(checkpoint, folder)) if checkpoint and folder else [],
     )
 
 

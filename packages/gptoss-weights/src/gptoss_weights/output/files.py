@@ -9,7 +9,7 @@ import contextlib
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ __all__ = ["OutputFiles"]
 _COPIED_BYTES = 64 << 20  # at a time, so that a signal is heard soon
 _BUFFER_BYTES = 8 << 20
 _SYNCED_BYTES = 256 << 20
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DECLINED = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
 
@@ -66,7 +67,8 @@ class OutputFiles:
         """Writes bytes, or an array in C order, from `offset` on."""
         if isinstance(content, np.ndarray):
             content = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
-        _write(self._target(name), memoryview(content), offset)
+        with self._names_full_file(name):
+            _write(self._target(name), memoryview(content), offset)
         self._start_sync(name, len(content))
 
     def copy(self, name: str, offset: int, source: StoredArray) -> str | Future[str]:
@@ -97,11 +99,22 @@ class OutputFiles:
         target, origin = self._target(name), self._source(source.path)
         position, end = source.offset, source.offset + source.nbytes
         while position < end:
-            copied = _copy(origin, target, position, offset, min(end - position, _COPIED_BYTES))
+            with self._names_full_file(name):
+                copied = _copy(origin, target, position, offset, min(end - position, _COPIED_BYTES))
             if not copied:
                 raise CheckpointError("the file has become shorter while it was read", where=source.path)
             position, offset = position + copied, offset + copied
             self._start_sync(name, copied)
+
+    @contextlib.contextmanager
+    def _names_full_file(self, name: str) -> Iterator[None]:
+        """Says which file found no room: the system's calls on open files do not."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _NO_ROOM and error.filename is None:
+                error.filename = str(self.folder / name)
+            raise
 
     def _start_sync(self, name: str, nbytes: int) -> None:
         """Counts what is written; once there is enough of it, another thread waits for the disk."""
@@ -121,7 +134,8 @@ class OutputFiles:
 
     def set_size(self, name: str, nbytes: int) -> None:
         """Gives a file its final size; what is not written yet reads as zeros and takes no room."""
-        os.ftruncate(self._target(name), nbytes)
+        with self._names_full_file(name):
+            os.ftruncate(self._target(name), nbytes)
 
     def _target(self, name: str) -> int:
         if name not in self._targets:

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gptoss_weights.errors import CheckpointError, MissingDependencyError, NetworkError, NotEnoughSpaceError
+from gptoss_weights.returned_memory import return_large_blocks
 
 if TYPE_CHECKING:
     import tensorstore
@@ -32,6 +33,7 @@ def load_tensorstore() -> ModuleType:
             "Orbax checkpoints need the `tensorstore` library",
             fix="Install it with: pip install 'gptoss-weights[orbax]'.",
         ) from None
+    return_large_blocks()
     return tensorstore
 
 

@@ -6,7 +6,7 @@ before a byte is written, and end in a CRC-32C, which every reader checks, Orbax
 own files have none and let a flipped bit pass. Equal weights give equal files.
 
 Memory: a block of rows of one canonical tensor (an expert, or 24 MiB) as it is read and decoded, and
-the few chunks that are on their way to disk; never a leaf, of which the largest at 20b is 6.4 GB.
+the two chunks that are on their way to disk; never a leaf, of which the largest at 20b is 6.4 GB.
 """
 
 import collections
@@ -43,7 +43,7 @@ LEAF_DTYPES = (np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32))  # what MaxTe
 
 CHUNK_BYTES = 24 * 2**20  # holds a query kernel of 20b, and one of its expert matrices, but not two
 CHECKSUM_BYTES = 4  # CRC-32C behind every chunk
-_WRITES_IN_FLIGHT = 4
+_WRITES_IN_FLIGHT = 2  # of all leaves together; each holds its values twice, the second time as the bytes of a file
 
 
 def plan_orbax_sizes(
@@ -177,7 +177,8 @@ def _families(leaves: list[Leaf]) -> list[list[Leaf]]:
 def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf], context: "tensorstore.Context") -> None:
     first = family[0]
     dtype = _values(checkpoint, first.specs[0].name, slice(0, 1)).dtype
-    writers = [_LeafWriter(folder, leaf, dtype, context) for leaf in family]
+    in_flight = _WritesInFlight()
+    writers = [_LeafWriter(folder, leaf, dtype, context, in_flight) for leaf in family]
     outer = first.letters_of_axes()[0][0]
     for position, spec in enumerate(first.specs):
         for block, rows in _row_blocks(first, dtype):
@@ -192,6 +193,7 @@ def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf], 
                 writer.write(position, {outer: block}, split)
     for writer in writers:
         writer.finish()
+    in_flight.wait_for_all()
 
 
 def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
@@ -202,13 +204,38 @@ def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
     return values
 
 
+class _WritesInFlight:
+    """The writes that have begun, no more than a few, so that a slow disk does not fill the memory."""
+
+    def __init__(self) -> None:
+        self._pending: collections.deque[tuple[tensorstore.WriteFutures, str]] = collections.deque()
+
+    def begin(self, region: "tensorstore.TensorStore", values: np.ndarray, where: str) -> None:
+        """Begins a write as soon as there is room for it."""
+        while len(self._pending) >= _WRITES_IN_FLIGHT:
+            self._wait()
+        self._pending.append((region.write(values), where))
+
+    def wait_for_all(self) -> None:
+        """Waits until all of it is on disk."""
+        while self._pending:
+            self._wait()
+
+    def _wait(self) -> None:
+        written, where = self._pending.popleft()
+        with explained("the leaf cannot be written", where=where):
+            written.result()
+
+
 class _LeafWriter:
     """Writes blocks of one leaf, chunk by chunk; a leaf of a single chunk is gathered and written at the end."""
 
-    def __init__(self, folder: Location, leaf: Leaf, dtype: np.dtype, context: "tensorstore.Context") -> None:
+    def __init__(
+        self, folder: Location, leaf: Leaf, dtype: np.dtype, context: "tensorstore.Context", in_flight: _WritesInFlight
+    ) -> None:
         self._leaf = leaf
         self._where = f"{folder}: {leaf.shown}"
-        self._pending: collections.deque[tensorstore.WriteFutures] = collections.deque()
+        self._in_flight = in_flight
         chunk = _chunk_shape(leaf, dtype)
         with explained("the array cannot be made", where=self._where):
             self._array = load_tensorstore().open(_spec(folder, leaf, chunk, dtype), context=context).result()
@@ -219,21 +246,13 @@ class _LeafWriter:
         region, values = self._leaf.region(ranges, position), self._leaf.from_split(split)
         if self._gathered is not None:
             self._gathered[region] = values
-            return
-        while len(self._pending) >= _WRITES_IN_FLIGHT:
-            self._wait()
-        self._pending.append(self._array[region].write(values))
+        else:
+            self._in_flight.begin(self._array[region], values, self._where)
 
     def finish(self) -> None:
-        """Waits until all of it is on disk."""
+        """Writes what was gathered."""
         if self._gathered is not None:
-            self._pending.append(self._array.write(self._gathered))
-        while self._pending:
-            self._wait()
-
-    def _wait(self) -> None:
-        with explained("the leaf cannot be written", where=self._where):
-            self._pending.popleft().result()
+            self._in_flight.begin(self._array, self._gathered, self._where)
 
 
 def _row_blocks(leaf: Leaf, dtype: np.dtype) -> Iterator[tuple[slice, slice]]:
