@@ -1,5 +1,6 @@
 """Flax bundles and Orbax trees that are cut, lack a part, lie, or were made to exhaust memory."""
 
+import json
 import shutil
 import struct
 from collections.abc import Callable
@@ -111,6 +112,13 @@ def chunk(folder: Path) -> Path:
     return next(path for path in leaf_folder(folder).rglob("*") if path.is_file() and path.name != "zarr.json")
 
 
+def describe_chunks(folder: Path, size: int) -> None:
+    path = leaf_folder(folder) / "zarr.json"
+    document = json.loads(path.read_text())
+    document["chunk_grid"]["configuration"]["chunk_shape"] = [size]
+    path.write_text(json.dumps(document))
+
+
 # Name → what happens, and the words; all of it is known before a chunk is read.
 CUT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no _METADATA": (
@@ -158,6 +166,10 @@ CUT: dict[str, tuple[Callable[[Path], object], str]] = {
             (leaf_folder(folder) / "zarr.json").read_bytes()[:-20]
         ),
         "params/params/decoder/decoder_norm/scale: the array cannot be opened (",
+    ),
+    "chunks of terabytes": (
+        lambda folder: describe_chunks(folder, 1 << 40),
+        "decoder_norm/scale has chunks larger than itself, [1099511627776] of [",
     ),
     "lost chunk": (
         lambda folder: chunk(folder).unlink(),

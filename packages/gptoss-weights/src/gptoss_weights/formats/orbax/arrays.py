@@ -124,6 +124,8 @@ def _mismatches(leaf: Leaf, array: "tensorstore.TensorStore", stored_chunks: Map
     if dtype not in _DTYPES:
         return [f"{leaf.shown} has the wrong dtype, expected bfloat16 or float32, found {array.dtype.name}"]
     chunk_shape = _extents(array.chunk_layout.write_chunk)
+    if any(chunk > size for chunk, size in zip(chunk_shape, leaf.shape, strict=True)):  # memory goes by chunks
+        return [f"{leaf.shown} has chunks larger than itself, {_form(chunk_shape)} of {_form(leaf.shape)}"]
     chunk_count = math.prod([-(-size // chunk) for size, chunk in zip(leaf.shape, chunk_shape, strict=True)])
     if stored_chunks is not None and (missing := chunk_count - stored_chunks.get(leaf.key, 0)) > 0:
         return [f"{leaf.shown} has lost {missing} of its {chunk_count} chunks"]
