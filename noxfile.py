@@ -20,6 +20,7 @@ PYTHONS = ["3.12", "3.13"]
 PYTHON = PYTHONS[0]
 # Slow tests have a session of their own, so that the others answer soon.
 FAST, SLOW = (f"{speed} and not oracle and not cuda and not tpu" for speed in ("not slow", "slow"))
+PARALLEL = ("--numprocesses=auto", "--dist=loadfile")  # a file's tests share what its fixtures have compiled
 NO_TESTS = 5  # pytest's exit code where a package has no slow test
 # Most of the time of JAX's tests is compiling; what one session has compiled serves the next.
 COMPILED = {
@@ -67,7 +68,7 @@ def docs(session: nox.Session) -> None:
 def test(session: nox.Session, package: str) -> None:
     """One package's tests but the slow ones, with that package and its declared extras only."""
     install_locked(session, f"--package={package}", "--group=test")
-    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *session.posargs, env=COMPILED)
+    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -83,7 +84,7 @@ def slow(session: nox.Session, package: str) -> None:
 def workspace(session: nox.Session) -> None:
     """What no package can test alone: names, versions, commands, and the way from end to end."""
     install_locked(session, "--only-group=workspace")
-    session.run("pytest", "tests", "--ignore=tests/oracles", *session.posargs, env=COMPILED)
+    session.run("pytest", "tests", "--ignore=tests/oracles", *PARALLEL, *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"], reuse_venv=False)
@@ -115,7 +116,7 @@ def lowest(session: nox.Session, package: str) -> None:
     session.install("--resolution=lowest-direct", f"--group={group}", *editable)
     # What an old library says of its newer neighbours is no news about us; other warnings stay errors.
     quiet = ["-W", "ignore::DeprecationWarning"]
-    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *quiet, *session.posargs, env=COMPILED)
+    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, *quiet, *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
