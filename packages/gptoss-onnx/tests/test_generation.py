@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from gptoss_onnx import RequestError, generate_steps
+from gptoss_onnx import RequestError, stream
 
 
 def greedy(model, prompt, count):
@@ -28,7 +28,8 @@ def test_a_sequence_ends_with_the_stop_id_while_the_others_go_on(model, tokens):
 def test_steps_come_one_by_one_and_end_when_all_have_stopped(model, tokens):
     prompt = tokens[:5].tolist()
     first = model.generate([prompt], max_new_tokens=1)[0][0]
-    assert list(generate_steps(model, [prompt], max_new_tokens=50, eos_token_ids=[first])) == [[first]]
+    [new] = stream(model, [prompt], max_new_tokens=50, eos_token_ids=[first])
+    assert (new.token, new.finish_reason) == (first, "stop")
 
 
 def test_no_new_tokens_are_no_work(model):
@@ -40,7 +41,7 @@ def test_no_new_tokens_are_no_work(model):
     [
         ([], 1, "no prompt to continue"),
         ([[1], []], 1, "prompt 1: a prompt needs at least one token"),
-        ([[1]], -1, "max_new_tokens is negative"),
+        ([[1]], -1, "max_new_tokens is at least 0"),
         ([[9999]], 1, "not in the vocabulary"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_model_that_onnx_runtime_cannot_open_is_one_sentence(copied):
 
 
 def test_threads_and_the_options_that_change_results_are_explicit():
-    options = session_options(threads=3)
+    options = session_options(threads=3, is_prepacked=True)
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.set_denormal_as_zero") == "0"
     assert options.get_session_config_entry("session.disable_prepacking") == "0"

@@ -1,8 +1,9 @@
 """export_onnx: a checkpoint becomes a folder with `model.onnx` in it, whole or not at all.
 
-The graph is a few hundred kilobytes and the weights are the checkpoint's own files. Exported into
-the checkpoint's folder (or one above it) nothing but the graph is written; anywhere else the weight
-files are copied beside it, with config and tokenizer, so that the folder runs alone.
+The graph is a few hundred kilobytes and the weights are the checkpoint's own files, or arrays
+computed from them for a recipe that wants another form. Exported into the checkpoint's folder (or
+one above it) nothing but the graph is written; anywhere else the weight files are copied or computed
+beside it, with config and tokenizer, so that the folder runs alone, unless they are linked to.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from gptoss_weights.stop_tokens import eos_token_ids
 from gptoss_onnx.graph import GraphBuilder, build_graph, graph_probes
 from gptoss_onnx.initializers import ExternalParameters
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
+from gptoss_onnx.recipe import DenseForm, ExpertForm, Profile, Recipe, StaticShape, choose_recipe
 from gptoss_onnx.weight_files import WeightFiles, plan_weight_files
 
 __all__ = ["ExportPlan", "export_onnx", "plan_export", "write_export"]
@@ -39,12 +41,14 @@ class ExportPlan:
 
     Attributes:
         output: The folder.
+        recipe: In which operators and numbers.
         graph: The graph, its weights referred to by file, offset and length.
         probes: Names of its outputs beside logits and cache.
         files: The weight files.
     """
 
     output: Path
+    recipe: Recipe
     graph: ir.Graph
     probes: tuple[str, ...]
     files: WeightFiles
@@ -55,24 +59,47 @@ class ExportPlan:
         return sum(1 for _ in self.graph.all_nodes())
 
 
-def plan_export(checkpoint: Checkpoint, output: Path | str, *, probes: Collection[str] = ()) -> ExportPlan:
-    """Builds the graph and decides where each weight will stand; writes nothing.
+def plan_export(
+    checkpoint: Checkpoint,
+    output: Path | str,
+    *,
+    probes: Collection[str] = (),
+    profile: Profile = "portable",
+    experts: ExpertForm | None = None,
+    dense: DenseForm | None = None,
+    static: StaticShape | None = None,
+    link_weights: bool = False,
+) -> ExportPlan:
+    """Builds the graph and decides where each weight will stand; writes nothing. The arguments are `export_onnx`'s.
 
     Raises:
         CheckpointError: the output is occupied, or the weights can neither stay nor be copied.
+        OptionError: the options do not go together, or not with the checkpoint.
         ValueError: a probe is not known.
     """
     output = Path(output)
-    files = plan_weight_files(checkpoint, output)
+    recipe = choose_recipe(checkpoint, profile=profile, experts=experts, dense=dense, static=static)
+    files = plan_weight_files(checkpoint, output, recipe=recipe, link=link_weights)
     _refuse_occupied(output, files)
     op = GraphBuilder()
-    graph = build_graph(op, checkpoint.config, ExternalParameters(op, files), probes=probes)
+    parameters = ExternalParameters(op, files, checkpoint.specs)
+    graph = build_graph(op, checkpoint.config, parameters, probes=probes, recipe=recipe)
     offered = graph_probes(checkpoint.config)
-    return ExportPlan(output=output, graph=graph, probes=tuple(n for n in offered if n in probes), files=files)
+    shown = tuple(n for n in offered if n in probes)
+    return ExportPlan(output=output, recipe=recipe, graph=graph, probes=shown, files=files)
 
 
 def export_onnx(
-    checkpoint: Checkpoint, output: Path | str, *, probes: Collection[str] = (), progress: Progress | None = None
+    checkpoint: Checkpoint,
+    output: Path | str,
+    *,
+    probes: Collection[str] = (),
+    profile: Profile = "portable",
+    experts: ExpertForm | None = None,
+    dense: DenseForm | None = None,
+    static: StaticShape | None = None,
+    link_weights: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Exports a checkpoint as ONNX.
 
@@ -80,6 +107,11 @@ def export_onnx(
         checkpoint: Any that `open_checkpoint` opens, or a view of one.
         output: A folder to make (it may exist if it is empty), or the checkpoint's own.
         probes: Names of `gptoss_weights.probes` that the graph shall have as outputs too.
+        profile: `portable` for every ONNX Runtime from 1.20 on, `fast` for its CPU, `cuda` for its GPUs.
+        experts: Form of the expert matrices; by default the fastest exact one of the profile.
+        dense: Form of the other matrices; the same.
+        static: One shape for the graph to have, without a cache; by default any shape, with one.
+        link_weights: Leave the weight files where they are, outside the output. Only `OnnxModel` finds them there.
         progress: Is told in a few words what has been done.
 
     Returns:
@@ -88,15 +120,26 @@ def export_onnx(
     Raises:
         CheckpointError: the output is occupied, or a weight file cannot be used.
         NotEnoughSpaceError: the disk will not hold the weights.
+        OptionError: the options do not go together, or not with the checkpoint.
         ValueError: a probe is not known.
     """
-    return write_export(plan_export(checkpoint, output, probes=probes), checkpoint, progress=progress)
+    plan = plan_export(
+        checkpoint,
+        output,
+        probes=probes,
+        profile=profile,
+        experts=experts,
+        dense=dense,
+        static=static,
+        link_weights=link_weights,
+    )
+    return write_export(plan, checkpoint, progress=progress)
 
 
 def write_export(plan: ExportPlan, checkpoint: Checkpoint, *, progress: Progress | None = None) -> Path:
     """Does what `plan_export` has decided; see `export_onnx`."""
     report = progress or (lambda _: None)
-    if plan.files.in_place:
+    if not plan.files.is_alone:
         _write_graph(plan, checkpoint, plan.output, report)
     else:
         _write_folder(plan, checkpoint, report)
@@ -108,13 +151,13 @@ def _refuse_occupied(output: Path, files: WeightFiles) -> None:
         raise CheckpointError(
             f"there is a {MODEL_FILE} already", where=output, fix="Remove it, or choose another OUTPUT."
         )
-    if files.in_place and (files.copies or files.computed_header):
+    if not files.is_alone and (files.copies or files.computed_header):
         raise CheckpointError(
             "a part of the weights stands in this folder and another part would have to be written into it",
             where=output,
             fix="Choose a folder apart from the checkpoint.",
         )
-    if not files.in_place:
+    if files.is_alone:
         if output.exists() and not (output.is_dir() and not any(output.iterdir())):
             raise CheckpointError("the output is not an empty folder", where=output, fix="Choose another OUTPUT.")
         if not output.absolute().parent.is_dir():
@@ -126,7 +169,7 @@ def _write_folder(plan: ExportPlan, checkpoint: Checkpoint, report: Progress) ->
     output = plan.output.absolute()
     staging = folder_beside(output)
     try:
-        for path in plan.files.write(checkpoint, staging):
+        for path in plan.files.write(staging):
             report(f"wrote {path.name}")
         for name, source in checkpoint.side_files.items():
             shutil.copyfile(source, staging / name)
@@ -145,13 +188,16 @@ def _write_folder(plan: ExportPlan, checkpoint: Checkpoint, report: Progress) ->
 
 def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report: Progress) -> None:
     """Writes `model.onnx` beside its weights: under another name, checked, then renamed."""
+    linked = plan.files.linked_folder
     metadata = ModelMetadata(
         config=checkpoint.config,
         source_format=checkpoint.format,
         source_digest=checkpoint.digest(),
         eos_token_ids=eos_token_ids(checkpoint),
         probes=plan.probes,
-        weight_files={path.as_posix(): WeightFileMark.of(folder / path) for path in plan.files.locations},
+        recipe=plan.recipe,
+        weight_files={path.as_posix(): WeightFileMark.of((linked or folder) / path) for path in plan.files.locations},
+        linked_folder=linked,
         versions={package: importlib.metadata.version(package) for package in _PACKAGES},
     )
     model = ir.Model(
@@ -165,9 +211,17 @@ def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report:
     try:
         partial.write_bytes(ir.to_proto(model).SerializeToString())
         sync(partial)
-        onnx.checker.check_model(partial, full_check=True)
+        _check(partial, linked)
         partial.rename(folder / MODEL_FILE)
     finally:
         partial.unlink(missing_ok=True)
     sync(folder)
     report(f"wrote {MODEL_FILE}")
+
+
+def _check(path: Path, linked_folder: Path | None) -> None:
+    """Holds the model against ONNX itself; where the weights are elsewhere, that cannot be done to the file."""
+    if linked_folder is None:
+        onnx.checker.check_model(path, full_check=True)
+    else:
+        onnx.checker.check_model(onnx.load_model(path, load_external_data=False), full_check=True)

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from gptoss_weights import SWIGLU_ALPHA, GptOssConfig
 
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
-from gptoss_onnx.graph.mxfp4 import packed_linear
-from gptoss_onnx.graph.parameters import PackedExperts, Parameters
+from gptoss_onnx.graph.mxfp4 import int8_linear, packed_linear
+from gptoss_onnx.graph.parameters import Int8Experts, PackedExperts, Parameters
 from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.routing import Routing
 
@@ -61,6 +61,8 @@ def experts(
                     bias = op.Cast(stored_bias, to=ir.DataType.FLOAT)
                     if isinstance(weight, PackedExperts):
                         return packed_linear(op, inputs, weight, bias, expert=expert, out=out, columns=columns)
+                    if isinstance(weight, Int8Experts):
+                        return int8_linear(op, inputs, weight, bias, expert=expert, out=out, columns=columns)
                     chosen = op.Cast(op.Gather(weight, expert, axis=0), to=ir.DataType.FLOAT)
                     return op.Gemm(inputs, chosen, bias, transB=1)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection
 
+import numpy as np
 import onnx_ir as ir
 from gptoss_weights import GptOssConfig, probe_specs
 
+from gptoss_onnx.graph.attending import grouped_attention, manual_attention
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block
 from gptoss_onnx.graph.builder import GraphBuilder
@@ -12,8 +14,7 @@ from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
-from gptoss_onnx.graph.rope import rope_rotation
-from gptoss_onnx.graph.visibility import visible_keys
+from gptoss_onnx.recipe import Recipe
 
 __all__ = ["OPSET", "build_graph", "graph_probes"]
 
@@ -27,14 +28,19 @@ def graph_probes(config: GptOssConfig) -> tuple[str, ...]:
 
 
 def build_graph(
-    op: GraphBuilder, config: GptOssConfig, parameters: Parameters, *, probes: Collection[str] = ()
+    op: GraphBuilder,
+    config: GptOssConfig,
+    parameters: Parameters,
+    *,
+    probes: Collection[str] = (),
+    recipe: Recipe | None = None,
 ) -> ir.Graph:
-    """Builds the graph; `op` is new, `parameters` makes its values with it.
+    """Builds the graph; `op` is new, `parameters` makes its values with it, in the forms of `recipe`.
 
     Inputs: `input_ids` int64 [B, T]; `attention_mask` int64 [B, total], 1 for real tokens, past ones
     first; `past_key_values.{i}.key` and `.value` f32 [B, K, past, H].
     Outputs: `logits` f32 [B, T, V]; `present.{i}.key` and `.value`; the probes under their names,
-    with a batch axis in front.
+    with a batch axis in front. A graph of one static shape has no cache, neither in nor out.
 
     Raises:
         ValueError: a probe is not known; `tokens` and `logits` are, and need no asking.
@@ -46,19 +52,26 @@ def build_graph(
     if unknown:
         raise ValueError(f"no probe is called {', '.join(unknown)}; there are {', '.join(specs)}")
     report = Report(probes)
+    recipe = recipe or Recipe()
+    static = recipe.static
+    batch_axis, length_axis = ("batch", "sequence") if static is None else (static.batch, static.length)
 
-    token_ids = op.input("input_ids", ir.DataType.INT64, "batch", "sequence")
-    mask = op.input("attention_mask", ir.DataType.INT64, "batch", "total")
-    past = [_cache_input(op, config, layer) for layer in range(config.num_hidden_layers)]
-
-    visibility = visible_keys(op, config, token_ids=token_ids, mask=mask, window_cache=past[0].key)
-    rotation = rope_rotation(op, config, visibility.query_positions)
+    token_ids = op.input("input_ids", ir.DataType.INT64, batch_axis, length_axis)
+    mask = op.input("attention_mask", ir.DataType.INT64, batch_axis, "total" if static is None else static.length)
+    layers = range(config.num_hidden_layers)
+    past = [
+        _cache_input(op, config, layer) if static is None else _no_cache(op, config, static.batch) for layer in layers
+    ]
+    if recipe.attention == "manual":
+        attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=past[0].key)
+    else:
+        attend = grouped_attention(op, config, parameters, token_ids=token_ids, mask=mask, probes=probes)
     with op.scope("model.embed_tokens"):
         rows = op.Gather(parameters.stored("model.embed_tokens.weight"), op.reshape(token_ids, -1), axis=0)
         x = op.Cast(rows, to=ir.DataType.FLOAT)
     report("embedding", x)
     present = []
-    for layer in range(config.num_hidden_layers):
+    for layer in layers:
         x, cache = block(
             op,
             config,
@@ -66,8 +79,8 @@ def build_graph(
             x,
             layer=layer,
             past=past[layer],
-            visibility=visibility,
-            rotation=rotation,
+            attend=attend,
+            is_fused=recipe.has_fused_experts,
             report=report.layer(layer),
         )
         present.append(cache)
@@ -76,34 +89,38 @@ def build_graph(
     report("final_norm", x)
     logits = linear(op, parameters, x, "lm_head", has_bias=False)
 
-    batch, length = op.size(token_ids, 0), op.size(token_ids, 1)
-
     def output(name: str, value: ir.Value) -> ir.Value:
         sizes = specs[name].shape[1:]  # behind T
-        shaped = op.reshape(value, batch, length, *sizes, name=f"outputs.{name}")
+        extents = (op.size(token_ids, 0), op.size(token_ids, 1)) if static is None else (static.batch, static.length)
+        shaped = op.reshape(value, *extents, *sizes, name=f"outputs.{name}")
         dtype = ir.DataType.INT64 if specs[name].is_integer else ir.DataType.FLOAT
-        return _as_output(shaped, name, dtype, "batch", "sequence", *sizes)
+        return _as_output(shaped, name, dtype, batch_axis, length_axis, *sizes)
 
-    outputs = [output("logits", logits)]
-    for layer, cache in enumerate(present):
-        shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
-        outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
-        outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
+    inputs, outputs = [token_ids, mask], [output("logits", logits)]
+    if static is None:
+        inputs += [value for cache in past for value in (cache.key, cache.value)]
+        for layer, cache in enumerate(present):
+            shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
+            outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
+            outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
     outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
-
-    inputs = [token_ids, mask, *(value for cache in past for value in (cache.key, cache.value))]
     return ir.Graph(
         inputs,
         outputs,
         nodes=op.nodes,
         initializers=list(op.initializers.values()),
-        opset_imports={"": OPSET},
+        opset_imports={"": OPSET} | dict.fromkeys(sorted(op.domains), 1),
         name="gpt_oss",
     )
 
 
 def _kind(config: GptOssConfig, layer: int) -> str:
     return "window" if config.is_sliding(layer) else "total"
+
+
+def _no_cache(op: GraphBuilder, config: GptOssConfig, batch: int) -> LayerCache:
+    nothing = op.constant(np.zeros((batch, config.num_key_value_heads, 0, config.head_dim)), np.float32, name="no_past")
+    return LayerCache(key=nothing, value=nothing)
 
 
 def _cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
