@@ -52,8 +52,9 @@ def check_request(
     top_logprobs: int = 0,
     prefill_length: int | None = None,
     max_length: int | None = None,
+    is_warned: bool = True,
 ) -> Request:
-    """The request, if it is possible; the arguments are those of `complete`.
+    """The request, if it is possible; the arguments are those of `complete`, and whether to warn.
 
     Raises:
         RequestError: it is not.
@@ -80,7 +81,7 @@ def check_request(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones make {needed}, "
             f"more than max_length {max_length}"
         )
-    if needed > config.max_position_embeddings:
+    if is_warned and needed > config.max_position_embeddings:
         warnings.warn(
             f"prompt and answer can reach {needed} tokens, but the checkpoint is meant for at most "
             f"{config.max_position_embeddings}; beyond them answers get worse",

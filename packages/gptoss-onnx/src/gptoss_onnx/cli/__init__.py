@@ -9,6 +9,7 @@ __all__ = ["main"]
 @click.group(
     cls=ErrorMappingGroup,
     lazy_commands={
+        "chat": "gptoss_onnx.cli.chat:chat_command",
         "export": "gptoss_onnx.cli.export:export_command",
         "run": "gptoss_onnx.cli.run:run_command",
     },
@@ -21,6 +22,7 @@ def main() -> None:
     Examples:
       gptoss-onnx export gpt-oss-20b gpt-oss-20b-onnx
       gptoss-onnx run gpt-oss-20b-onnx --prompt "The capital of France is"
+      gptoss-onnx chat gpt-oss-20b-onnx
 
     Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad or corrupt input, 5 missing dependency,
     6 not enough memory or disk, 130 or 143 interrupted.
