@@ -18,11 +18,13 @@ import onnx_ir as ir
 from gptoss_weights import Checkpoint, CheckpointError
 from gptoss_weights.durable_files import folder_beside, sync, sync_tree
 from gptoss_weights.stop_tokens import eos_token_ids
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from gptoss_onnx.graph import GraphBuilder, build_graph, graph_probes
+from gptoss_onnx.errors import OptionError
+from gptoss_onnx.graph import COMPONENT_TENSORS, GraphBuilder, build_component_graph, build_graph, graph_probes
 from gptoss_onnx.initializers import ExternalParameters
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
-from gptoss_onnx.recipe import DenseForm, ExpertForm, Profile, Recipe, StaticShape, choose_recipe
+from gptoss_onnx.recipe import ComponentName, DenseForm, ExpertForm, Profile, Recipe, StaticShape, choose_recipe
 from gptoss_onnx.weight_files import WeightFiles, plan_weight_files
 
 __all__ = ["ExportPlan", "export_onnx", "plan_export", "write_export"]
@@ -68,6 +70,8 @@ def plan_export(
     experts: ExpertForm | None = None,
     dense: DenseForm | None = None,
     static: StaticShape | None = None,
+    component: ComponentName | None = None,
+    layer: int = 0,
     link_weights: bool = False,
 ) -> ExportPlan:
     """Builds the graph and decides where each weight will stand; writes nothing. The arguments are `export_onnx`'s.
@@ -78,15 +82,37 @@ def plan_export(
         ValueError: a probe is not known.
     """
     output = Path(output)
-    recipe = choose_recipe(checkpoint, profile=profile, experts=experts, dense=dense, static=static)
-    files = plan_weight_files(checkpoint, output, recipe=recipe, link=link_weights)
+    recipe = choose_recipe(
+        checkpoint,
+        profile=profile,
+        experts=experts,
+        dense=dense,
+        static=static,
+        component=component,
+        layer=layer,
+    )
+    if component is not None and probes:
+        raise OptionError("a component has one output and no probes")
+    files = plan_weight_files(checkpoint, output, recipe=recipe, link=link_weights, names=_needed(checkpoint, recipe))
     _refuse_occupied(output, files)
     op = GraphBuilder()
     parameters = ExternalParameters(op, files, checkpoint.specs)
-    graph = build_graph(op, checkpoint.config, parameters, probes=probes, recipe=recipe)
+    if component is None:
+        graph = build_graph(op, checkpoint.config, parameters, probes=probes, recipe=recipe)
+    else:
+        graph = build_component_graph(op, checkpoint.config, parameters, component, layer=layer, recipe=recipe)
+    RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     offered = graph_probes(checkpoint.config)
     shown = tuple(n for n in offered if n in probes)
     return ExportPlan(output=output, recipe=recipe, graph=graph, probes=shown, files=files)
+
+
+def _needed(checkpoint: Checkpoint, recipe: Recipe) -> list[str] | None:
+    """The tensors of a component; None for all."""
+    if recipe.component is None:
+        return None
+    beginning = f"model.layers.{recipe.layer}.{COMPONENT_TENSORS[recipe.component]}"
+    return [name for name in checkpoint if name.startswith(beginning)]
 
 
 def export_onnx(
@@ -98,6 +124,8 @@ def export_onnx(
     experts: ExpertForm | None = None,
     dense: DenseForm | None = None,
     static: StaticShape | None = None,
+    component: ComponentName | None = None,
+    layer: int = 0,
     link_weights: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -111,6 +139,8 @@ def export_onnx(
         experts: Form of the expert matrices; by default the fastest exact one of the profile.
         dense: Form of the other matrices; the same.
         static: One shape for the graph to have, without a cache; by default any shape, with one.
+        component: A part of one layer to export alone (`gptoss_onnx.graph.component`); by default everything.
+        layer: The layer of the component.
         link_weights: Leave the weight files where they are, outside the output. Only `OnnxModel` finds them there.
         progress: Is told in a few words what has been done.
 
@@ -131,6 +161,8 @@ def export_onnx(
         experts=experts,
         dense=dense,
         static=static,
+        component=component,
+        layer=layer,
         link_weights=link_weights,
     )
     return write_export(plan, checkpoint, progress=progress)
@@ -171,12 +203,8 @@ def _write_folder(plan: ExportPlan, checkpoint: Checkpoint, report: Progress) ->
     try:
         for path in plan.files.write(staging):
             report(f"wrote {path.name}")
-        for name, source in checkpoint.side_files.items():
-            shutil.copyfile(source, staging / name)
-        config = checkpoint.config
-        is_openai = bool(plan.files.copies) and checkpoint.format == "openai"
-        document = config.to_openai() if is_openai else config.to_huggingface()
-        (staging / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        if plan.recipe.component is None:
+            _write_side_files(plan, checkpoint, staging)
         _write_graph(plan, checkpoint, staging, report)
         sync_tree(staging)
         staging.rename(output)
@@ -184,6 +212,16 @@ def _write_folder(plan: ExportPlan, checkpoint: Checkpoint, report: Progress) ->
         shutil.rmtree(staging, ignore_errors=True)
         raise
     sync(output.parent)
+
+
+def _write_side_files(plan: ExportPlan, checkpoint: Checkpoint, folder: Path) -> None:
+    """Config, tokenizer, and what else the checkpoint has beside its weights."""
+    for name, source in checkpoint.side_files.items():
+        shutil.copyfile(source, folder / name)
+    config = checkpoint.config
+    is_openai = bool(plan.files.copies) and checkpoint.format == "openai"
+    document = config.to_openai() if is_openai else config.to_huggingface()
+    (folder / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report: Progress) -> None:

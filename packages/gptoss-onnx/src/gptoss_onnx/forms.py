@@ -6,7 +6,7 @@ axis) are independent, so that memory is bounded by a slice whatever the size of
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 from gptoss_weights import (
@@ -72,16 +72,18 @@ def table_name(name: str) -> str:
     return f"rotary.{name}"
 
 
-def computed_arrays(checkpoint: Checkpoint, recipe: Recipe) -> tuple[list[ComputedArrays], set[str]]:
-    """What a recipe computes, and the canonical names of the tensors that it leaves as they are."""
+def computed_arrays(
+    checkpoint: Checkpoint, recipe: Recipe, names: Collection[str]
+) -> tuple[list[ComputedArrays], set[str]]:
+    """What a recipe computes of some tensors, and the canonical names of those that it leaves as they are."""
     computed, unchanged = [], set()
-    for name in checkpoint:
+    for name in names:
         array = _computed(checkpoint, recipe, name)
         if array is None:
             unchanged.add(name)
         else:
             computed.append(array)
-    if recipe.attention == "grouped-query":
+    if recipe.attention == "grouped-query" and any("self_attn" in name for name in names):
         computed.append(_rotation_tables(checkpoint.config))
     return computed, unchanged
 

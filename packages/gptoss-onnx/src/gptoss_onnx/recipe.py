@@ -18,11 +18,12 @@ from gptoss_weights import Checkpoint
 
 from gptoss_onnx.errors import OptionError
 
-__all__ = ["DenseForm", "ExpertForm", "Profile", "Recipe", "StaticShape", "choose_recipe"]
+__all__ = ["ComponentName", "DenseForm", "ExpertForm", "Profile", "Recipe", "StaticShape", "choose_recipe"]
 
 type Profile = Literal["portable", "fast", "cuda"]
 type ExpertForm = Literal["mxfp4", "int8", "float32", "stored"]
 type DenseForm = Literal["stored", "float32", "int8"]
+type ComponentName = Literal["attention", "mlp", "rms_norm", "block"]
 type AttentionForm = Literal["manual", "grouped-query"]
 
 ROTARY_MULTIPLE = 16  # of a head's size, which GroupQueryAttention with rotary positions wants
@@ -52,6 +53,8 @@ class Recipe:
         dense: Form of the other matrices, the router's aside, which is never rounded.
         attention: ONNX's own operators, or ONNX Runtime's GroupQueryAttention.
         static: The one shape that the graph takes, or None for any.
+        component: The part of a layer that is exported alone, or None for the whole model.
+        layer: The layer of that part.
         remarks: What the caller should hear about the choice.
     """
 
@@ -60,6 +63,8 @@ class Recipe:
     dense: DenseForm = "stored"
     attention: AttentionForm = "manual"
     static: StaticShape | None = None
+    component: ComponentName | None = None
+    layer: int = 0
     remarks: tuple[str, ...] = ()
 
     @property
@@ -85,6 +90,8 @@ def choose_recipe(
     experts: ExpertForm | None = None,
     dense: DenseForm | None = None,
     static: StaticShape | None = None,
+    component: ComponentName | None = None,
+    layer: int = 0,
 ) -> Recipe:
     """The recipe for a checkpoint; what is not said is chosen.
 
@@ -99,6 +106,15 @@ def choose_recipe(
             raise OptionError(f"profile {profile} takes {option} {' or '.join(allowed)}, not {value}")
     if static is not None and profile != "portable":
         raise OptionError(f"only profile portable has static shapes, not {profile}")
+    if component is not None and static is not None:
+        raise OptionError("a component takes any shape; leave out the static one")
+    if component is not None and component not in get_args(ComponentName.__value__):
+        raise OptionError(
+            f"no component is called {component}; there are {', '.join(get_args(ComponentName.__value__))}"
+        )
+    layers = checkpoint.config.num_hidden_layers
+    if component is not None and not 0 <= layer < layers:
+        raise OptionError(f"of {layers} layers none has the number {layer}; the first is 0, the last {layers - 1}")
     is_packed = checkpoint.array_dtype("model.layers.0.mlp.experts.gate_up_proj") is None
     if not is_packed and (experts in ("mxfp4", "int8") or profile == "cuda"):
         raise OptionError(
@@ -123,5 +139,7 @@ def choose_recipe(
         dense=dense or dense_forms[0],
         attention="grouped-query" if is_grouped else "manual",
         static=static,
+        component=component,
+        layer=layer,
         remarks=tuple(remarks),
     )

@@ -56,6 +56,7 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
     """
     path = folder / MODEL_FILE
     metadata = read_metadata(path)
+    _require_whole(metadata.recipe, path)
     _require_mode(metadata.recipe, mode)
     _require_runtime(metadata.recipe, path)
     _check_weight_files(folder, metadata)
@@ -94,6 +95,15 @@ def session_options(*, threads: int | None, is_prepacked: bool) -> ort.SessionOp
     options.add_session_config_entry("session.set_denormal_as_zero", "0")  # MXFP4's smallest scales are subnormal
     options.add_session_config_entry("session.disable_prepacking", "0" if is_prepacked else "1")
     return options
+
+
+def _require_whole(recipe: Recipe, path: Path) -> None:
+    if recipe.component is not None:
+        raise CheckpointError(
+            f"this is one part of a model, {recipe.component} of layer {recipe.layer}, and no model",
+            where=path,
+            fix="Run it with ONNX Runtime itself, or export without --component.",
+        )
 
 
 def _require_mode(recipe: Recipe, mode: Mode) -> None:

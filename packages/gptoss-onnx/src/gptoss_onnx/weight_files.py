@@ -11,7 +11,7 @@ import dataclasses
 import json
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -100,7 +100,12 @@ class WeightFiles:
 
 
 def plan_weight_files(
-    checkpoint: Checkpoint, output: Path, *, recipe: Recipe | None = None, link: bool = False
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    recipe: Recipe | None = None,
+    link: bool = False,
+    names: Collection[str] | None = None,
 ) -> WeightFiles:
     """Decides for every tensor where it will stand, for a graph in the folder `output`.
 
@@ -109,19 +114,22 @@ def plan_weight_files(
         output: The folder.
         recipe: In which forms; by default as they are.
         link: Whether to leave files outside the output where they are, instead of copying them.
+        names: The tensors that the graph needs, if not all; no others are written.
 
     Raises:
         CheckpointError: a file in place is a symbolic or hard link, which ONNX readers refuse, or
             files cannot be linked to.
     """
     output = output.resolve()
-    computed, unchanged = computed_arrays(checkpoint, recipe or Recipe())
+    wanted = list(checkpoint if names is None else names)
+    computed, unchanged = computed_arrays(checkpoint, recipe or Recipe(), wanted)
     stored: dict[str, StoredArray] = {}
-    for name in checkpoint:
+    for name in wanted:
         if name not in unchanged:
             continue
         place = checkpoint.stored(name)
-        if place is None:
+        is_copied = names is not None and not link and not _all_inside(checkpoint.places(name), output)
+        if place is None or is_copied:
             computed.append(_canonical(checkpoint, name))
         elif isinstance(place, StoredMxfp4):
             stored |= {f"{name}_blocks": place.blocks, f"{name}_scales": place.scales}
@@ -183,6 +191,10 @@ def _linked_folder(paths: tuple[Path, ...], output: Path, *, is_computed: bool) 
         )
     [folder] = folders
     return None if folder.is_relative_to(output) else folder
+
+
+def _all_inside(places: tuple[Path | str, ...], output: Path) -> bool:
+    return all(isinstance(place, Path) and _absolute(place).is_relative_to(output) for place in places)
 
 
 def _absolute(path: Path) -> Path:

@@ -13,6 +13,7 @@ from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.rms_norm import rms_norm
 from gptoss_onnx.graph.routing import route_tokens
+from gptoss_onnx.recipe import Recipe
 
 __all__ = ["EXPERT_PROBES", "block", "mlp"]
 
@@ -28,7 +29,7 @@ def block(
     layer: int,
     past: LayerCache,
     attend: Attend,
-    is_fused: bool,
+    recipe: Recipe,
     report: LayerReport,
 ) -> tuple[ir.Value, LayerCache]:
     """Layer `layer` over the residual stream x f32 [B·T, D]; `report` is handed its probes.
@@ -50,7 +51,7 @@ def block(
             normed = rms_norm(op, x, parameters.float32(f"{name}.post_attention_layernorm.weight"))
         report("mlp_norm", normed)
         with op.scope("mlp"):
-            combined = mlp(op, config, parameters, normed, layer=layer, is_fused=is_fused, report=report)
+            combined = mlp(op, config, parameters, normed, layer=layer, recipe=recipe, report=report)
         x = op.Add(x, combined, name="output")
         report("output", x)
     return x, present
@@ -63,10 +64,11 @@ def mlp(
     x: ir.Value,
     *,
     layer: int,
-    is_fused: bool,
+    recipe: Recipe,
     report: LayerReport,
 ) -> ir.Value:
     """Router and experts of one layer over normalised rows x f32 [rows, D] → f32 [rows, D]."""
+    is_fused = recipe.has_fused_experts
     router_logits = linear(op, parameters, x, f"model.layers.{layer}.mlp.router")
     report("router_logits", router_logits)
     wants_inside = any(report.wants(probe) for probe in EXPERT_PROBES)
@@ -76,7 +78,8 @@ def mlp(
         report("router_weights", routing.weights)
         if not is_fused or wants_inside:
             # Beside a fused operator this computes everything a second time, for the probes alone.
-            combined = experts(op, config, parameters, x, routing, layer=layer, report=report)
+            is_static = recipe.static is not None
+            combined = experts(op, config, parameters, x, routing, layer=layer, is_static=is_static, report=report)
     if is_fused:
         combined = fused_experts(op, config, parameters, x, router_logits, layer=layer)
     report("combined_output", combined)

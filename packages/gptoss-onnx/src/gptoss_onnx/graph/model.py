@@ -16,7 +16,7 @@ from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
 from gptoss_onnx.recipe import Recipe
 
-__all__ = ["OPSET", "build_graph", "graph_probes"]
+__all__ = ["OPSET", "as_output", "build_graph", "cache_input", "cache_outputs", "graph_probes"]
 
 OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
 
@@ -60,7 +60,7 @@ def build_graph(
     mask = op.input("attention_mask", ir.DataType.INT64, batch_axis, "total" if static is None else static.length)
     layers = range(config.num_hidden_layers)
     past = [
-        _cache_input(op, config, layer) if static is None else _no_cache(op, config, static.batch) for layer in layers
+        cache_input(op, config, layer) if static is None else _no_cache(op, config, static.batch) for layer in layers
     ]
     if recipe.attention == "manual":
         attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=past[0].key)
@@ -80,7 +80,7 @@ def build_graph(
             layer=layer,
             past=past[layer],
             attend=attend,
-            is_fused=recipe.has_fused_experts,
+            recipe=recipe,
             report=report.layer(layer),
         )
         present.append(cache)
@@ -94,15 +94,13 @@ def build_graph(
         extents = (op.size(token_ids, 0), op.size(token_ids, 1)) if static is None else (static.batch, static.length)
         shaped = op.reshape(value, *extents, *sizes, name=f"outputs.{name}")
         dtype = ir.DataType.INT64 if specs[name].is_integer else ir.DataType.FLOAT
-        return _as_output(shaped, name, dtype, batch_axis, length_axis, *sizes)
+        return as_output(shaped, name, dtype, batch_axis, length_axis, *sizes)
 
     inputs, outputs = [token_ids, mask], [output("logits", logits)]
     if static is None:
         inputs += [value for cache in past for value in (cache.key, cache.value)]
         for layer, cache in enumerate(present):
-            shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
-            outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
-            outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
+            outputs += cache_outputs(config, layer, cache)
     outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
     return ir.Graph(
         inputs,
@@ -114,6 +112,15 @@ def build_graph(
     )
 
 
+def cache_outputs(config: GptOssConfig, layer: int, cache: LayerCache) -> list[ir.Value]:
+    """The cache of a layer as the outputs `present.{layer}.key` and `.value`."""
+    shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
+    return [
+        as_output(value, f"present.{layer}.{part}", ir.DataType.FLOAT, *shape)
+        for part, value in (("key", cache.key), ("value", cache.value))
+    ]
+
+
 def _kind(config: GptOssConfig, layer: int) -> str:
     return "window" if config.is_sliding(layer) else "total"
 
@@ -123,7 +130,8 @@ def _no_cache(op: GraphBuilder, config: GptOssConfig, batch: int) -> LayerCache:
     return LayerCache(key=nothing, value=nothing)
 
 
-def _cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
+def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
+    """The inputs `past_key_values.{layer}.key` and `.value`."""
     shape = ("batch", config.num_key_value_heads, f"past_{_kind(config, layer)}", config.head_dim)
     return LayerCache(
         key=op.input(f"past_key_values.{layer}.key", ir.DataType.FLOAT, *shape),
@@ -131,6 +139,7 @@ def _cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCac
     )
 
 
-def _as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
+def as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
+    """The value under its final name, with type and shape."""
     value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
     return value
