@@ -14,6 +14,7 @@ import pytest
 from gptoss_onnx import OnnxModel, StaticShape, export_onnx
 from gptoss_onnx.cli import main
 from gptoss_onnx.graph import GraphBuilder
+from gptoss_onnx.session import LEAST_RUNTIME
 from gptoss_weights import (
     RMS_NORM_EPS,
     SWIGLU_ALPHA,
@@ -90,10 +91,18 @@ class Kind:
     model: OnnxModel
 
 
+def require_runtime(profile: str) -> None:
+    """Skips a test whose export this ONNX Runtime is too old for."""
+    found = tuple(int(number) for number in ort.__version__.split(".")[:2])
+    if found < LEAST_RUNTIME[profile]:
+        pytest.skip(f"profile {profile} needs a newer ONNX Runtime than {ort.__version__}")
+
+
 @pytest.fixture(scope="session", params=EXACT_KINDS)
 def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
     """Each of `EXACT_KINDS`, exported with every probe and opened."""
     options, geometry = EXACT_KINDS[request.param]
+    require_runtime(options.get("profile", "portable"))
     checkpoint = random_checkpoint(tiny_config(**geometry), seed=3)
     folder = tmp_path_factory.mktemp("kinds") / request.param
     export_onnx(checkpoint, folder, probes=probe_specs(checkpoint.config, 1, block_debug=True), **options)

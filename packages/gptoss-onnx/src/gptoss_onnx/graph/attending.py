@@ -21,7 +21,7 @@ class Attend(Protocol):
     """Self-attention of one layer over normalised rows f32 [B·T, D]: its output and the new cache."""
 
     def __call__(
-        self, x: ir.Value, *, layer: int, past: LayerCache, report: LayerReport
+        self, x: ir.Value, *, layer: int, past: LayerCache | None, report: LayerReport
     ) -> tuple[ir.Value, LayerCache]:
         """Appends the nodes of one layer."""
 
@@ -33,13 +33,13 @@ def manual_attention(
     *,
     token_ids: ir.Value,
     mask: ir.Value,
-    window_cache: ir.Value,
+    window_cache: ir.Value | None,
 ) -> Attend:
     """In ONNX's own operators; padding may stand anywhere. The arguments are those of `visible_keys`."""
     visibility = visible_keys(op, config, token_ids=token_ids, mask=mask, window_cache=window_cache)
     rotation = rope_rotation(op, config, visibility.query_positions)
 
-    def attend(x: ir.Value, *, layer: int, past: LayerCache, report: LayerReport) -> tuple[ir.Value, LayerCache]:
+    def attend(x: ir.Value, *, layer: int, past: LayerCache | None, report: LayerReport) -> tuple[ir.Value, LayerCache]:
         return attention(
             op, config, parameters, x, layer=layer, past=past, visibility=visibility, rotation=rotation, report=report
         )
@@ -62,7 +62,8 @@ def grouped_attention(
     )
     lengths = sequence_lengths(op, config, token_ids=token_ids, mask=mask, with_rotation=is_rotated)
 
-    def attend(x: ir.Value, *, layer: int, past: LayerCache, report: LayerReport) -> tuple[ir.Value, LayerCache]:
+    def attend(x: ir.Value, *, layer: int, past: LayerCache | None, report: LayerReport) -> tuple[ir.Value, LayerCache]:
+        assert past is not None, "this attention works in the buffers of its cache"
         return grouped_query_attention(
             op,
             config,

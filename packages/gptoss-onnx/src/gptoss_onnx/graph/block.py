@@ -27,7 +27,7 @@ def block(
     x: ir.Value,
     *,
     layer: int,
-    past: LayerCache,
+    past: LayerCache | None,
     attend: Attend,
     recipe: Recipe,
     report: LayerReport,

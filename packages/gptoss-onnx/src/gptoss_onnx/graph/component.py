@@ -61,8 +61,7 @@ def build_component_graph(
         past = cache_input(op, config, layer)
         inputs += [mask, past.key, past.value]
         if recipe.attention == "manual":
-            # A full layer has no window; what is computed of one reaches no output, and is removed.
-            window = past.key if config.is_sliding(layer) else op.slice(past.key, 0, 0, axis=2)
+            window = past.key if config.is_sliding(layer) else None
             attend = manual_attention(op, config, parameters, token_ids=hidden, mask=mask, window_cache=window)
         else:
             attend = grouped_attention(op, config, parameters, token_ids=hidden, mask=mask, probes=())

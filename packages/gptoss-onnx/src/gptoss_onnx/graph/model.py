@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 
-import numpy as np
 import onnx_ir as ir
 from gptoss_weights import GptOssConfig, probe_specs
 
@@ -59,11 +58,10 @@ def build_graph(
     token_ids = op.input("input_ids", ir.DataType.INT64, batch_axis, length_axis)
     mask = op.input("attention_mask", ir.DataType.INT64, batch_axis, "total" if static is None else static.length)
     layers = range(config.num_hidden_layers)
-    past = [
-        cache_input(op, config, layer) if static is None else _no_cache(op, config, static.batch) for layer in layers
-    ]
+    past = [cache_input(op, config, layer) for layer in layers] if static is None else []
+    window_cache = past[0].key if past else None
     if recipe.attention == "manual":
-        attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=past[0].key)
+        attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=window_cache)
     else:
         attend = grouped_attention(op, config, parameters, token_ids=token_ids, mask=mask, probes=probes)
     with op.scope("model.embed_tokens"):
@@ -78,7 +76,7 @@ def build_graph(
             parameters,
             x,
             layer=layer,
-            past=past[layer],
+            past=past[layer] if past else None,
             attend=attend,
             recipe=recipe,
             report=report.layer(layer),
@@ -123,11 +121,6 @@ def cache_outputs(config: GptOssConfig, layer: int, cache: LayerCache) -> list[i
 
 def _kind(config: GptOssConfig, layer: int) -> str:
     return "window" if config.is_sliding(layer) else "total"
-
-
-def _no_cache(op: GraphBuilder, config: GptOssConfig, batch: int) -> LayerCache:
-    nothing = op.constant(np.zeros((batch, config.num_key_value_heads, 0, config.head_dim)), np.float32, name="no_past")
-    return LayerCache(key=nothing, value=nothing)
 
 
 def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
