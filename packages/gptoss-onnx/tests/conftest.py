@@ -14,7 +14,7 @@ import pytest
 from gptoss_onnx import OnnxModel, StaticShape, export_onnx
 from gptoss_onnx.cli import main
 from gptoss_onnx.graph import GraphBuilder
-from gptoss_onnx.session import LEAST_RUNTIME
+from gptoss_onnx.session import LEAST_RUNTIME, LEAST_RUNTIME_FOR_LINKS
 from gptoss_weights import (
     RMS_NORM_EPS,
     SWIGLU_ALPHA,
@@ -91,11 +91,28 @@ class Kind:
     model: OnnxModel
 
 
+def installed_runtime() -> tuple[int, ...]:
+    """The version of ONNX Runtime, two numbers of it."""
+    return tuple(int(number) for number in ort.__version__.split(".")[:2])
+
+
 def require_runtime(profile: str) -> None:
     """Skips a test whose export this ONNX Runtime is too old for."""
-    found = tuple(int(number) for number in ort.__version__.split(".")[:2])
-    if found < LEAST_RUNTIME[profile]:
+    if installed_runtime() < LEAST_RUNTIME[profile]:
         pytest.skip(f"profile {profile} needs a newer ONNX Runtime than {ort.__version__}")
+
+
+@pytest.fixture(scope="session")
+def fast_runtime() -> None:
+    """For tests that run an export of profile fast."""
+    require_runtime("fast")
+
+
+@pytest.fixture(scope="session")
+def linking_runtime() -> None:
+    """For tests that run an export with linked weights."""
+    if installed_runtime() < LEAST_RUNTIME_FOR_LINKS:
+        pytest.skip(f"linked weights need a newer ONNX Runtime than {ort.__version__}")
 
 
 @pytest.fixture(scope="session", params=EXACT_KINDS)

@@ -68,7 +68,7 @@ def test_every_probe_of_every_kind_of_export_is_the_specifications(kind, specifi
         expect_probes(kind.model.trace(tokens), specification(kind.checkpoint).probes(tokens), tolerance=TOLERANCE)
 
 
-def test_turbo_rounds_activations_and_stays_near(tmp_path, relative_l2):
+def test_turbo_rounds_activations_and_stays_near(fast_runtime, tmp_path, relative_l2):
     same = []
     for seed in range(3):
         checkpoint = random_checkpoint(tiny_config(head_dim=32), seed=seed)

@@ -70,7 +70,7 @@ def test_threads_and_the_options_that_change_results_are_explicit():
 
 
 @pytest.fixture(scope="module")
-def fast_folder(tmp_path_factory):
+def fast_folder(tmp_path_factory, fast_runtime):
     checkpoint = random_checkpoint(tiny_config(head_dim=32), seed=2)
     return export_onnx(checkpoint, tmp_path_factory.mktemp("fast") / "onnx", profile="fast")
 
@@ -83,7 +83,15 @@ def test_an_older_onnx_runtime_is_refused_with_the_one_that_it_takes(fast_folder
         OnnxModel.open(fast_folder)
 
 
+def test_linked_weights_need_a_runtime_that_can_look_elsewhere(checkpoint, tmp_path, monkeypatch):
+    folder = export_onnx(checkpoint, tmp_path / "linked", link_weights=True)
+    monkeypatch.setattr("onnxruntime.__version__", "1.20.1")
+    with pytest.raises(MissingDependencyError, match=r"with linked weights; expected 1\.21 or newer; found 1\.20\.1"):
+        OnnxModel.open(folder)
+
+
 def test_a_provider_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", "1.31.0")
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     folder = export_onnx(random_checkpoint(tiny_config(head_dim=32), seed=2), tmp_path / "cuda", profile="cuda")
     with pytest.raises(MissingDependencyError, match="no CUDAExecutionProvider, which an export of profile cuda needs"):

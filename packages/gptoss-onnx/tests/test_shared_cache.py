@@ -9,7 +9,7 @@ TOLERANCE = 2e-6
 
 
 @pytest.fixture(scope="module")
-def fast(tmp_path_factory):
+def fast(tmp_path_factory, fast_runtime):
     checkpoint = random_checkpoint(
         tiny_config(head_dim=32, initial_context_length=512, rope_scaling_factor=1.0), seed=2
     )

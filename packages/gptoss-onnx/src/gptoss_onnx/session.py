@@ -18,7 +18,7 @@ from gptoss_onnx.errors import OptionError
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
 from gptoss_onnx.recipe import Profile, Recipe
 
-__all__ = ["LEAST_RUNTIME", "Mode", "OpenedModel", "open_session", "read_metadata"]
+__all__ = ["LEAST_RUNTIME", "LEAST_RUNTIME_FOR_LINKS", "Mode", "OpenedModel", "open_session", "read_metadata"]
 
 type Mode = Literal["exact", "turbo"]
 
@@ -29,6 +29,7 @@ PROVIDERS: Mapping[Profile, str] = {
 }
 # `fast` needs GroupQueryAttention with sinks and a cache of the window's size, and QMoE with blocks.
 LEAST_RUNTIME: Mapping[Profile, tuple[int, int]] = {"portable": (1, 20), "fast": (1, 29), "cuda": (1, 29)}
+LEAST_RUNTIME_FOR_LINKS = (1, 21)  # the oldest that looks for weights in a folder that it is told
 LINKED_FOLDER = "session.model_external_initializers_file_folder_path"
 _LOG_ERRORS_ONLY = 3
 
@@ -58,7 +59,7 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
     metadata = read_metadata(path)
     _require_whole(metadata.recipe, path)
     _require_mode(metadata.recipe, mode)
-    _require_runtime(metadata.recipe, path)
+    _require_runtime(metadata, path)
     _check_weight_files(folder, metadata)
     options = session_options(threads=threads, is_prepacked=metadata.recipe.profile == "portable" or mode == "turbo")
     model: Path | bytes = path
@@ -121,13 +122,16 @@ def _require_mode(recipe: Recipe, mode: Mode) -> None:
         )
 
 
-def _require_runtime(recipe: Recipe, path: Path) -> None:
-    least = LEAST_RUNTIME[recipe.profile]
+def _require_runtime(metadata: ModelMetadata, path: Path) -> None:
+    recipe, least = metadata.recipe, LEAST_RUNTIME[metadata.recipe.profile]
+    kind = f"of profile {recipe.profile}"
+    if metadata.linked_folder is not None and least < LEAST_RUNTIME_FOR_LINKS:
+        least, kind = LEAST_RUNTIME_FOR_LINKS, "with linked weights"
     found = tuple(int(number) for number in re.findall(r"\d+", ort.__version__)[:2])
     if found < least:
         wanted = ".".join(map(str, least))
         raise MissingDependencyError(
-            f"this ONNX Runtime cannot run an export of profile {recipe.profile}",
+            f"this ONNX Runtime cannot run an export {kind}",
             where=path,
             expected=f"{wanted} or newer",
             found=ort.__version__,

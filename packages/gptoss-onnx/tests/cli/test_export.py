@@ -98,7 +98,11 @@ def test_too_many_layers_are_a_usage_error(run_command, checkpoint_folder, tmp_p
     ],
     ids=str,
 )
-def test_every_form_validates(run_command, checkpoint_folder, tmp_path, options):
+def test_every_form_validates(request, run_command, checkpoint_folder, tmp_path, options):
+    if "fast" in options:
+        request.getfixturevalue("fast_runtime")
+    if "--link-weights" in options:
+        request.getfixturevalue("linking_runtime")
     result = run_command("export", checkpoint_folder, tmp_path / "onnx", "--validate", *options)
     assert result.exit_code == ExitCode.OK, result.stderr
     assert "validated" in result.stdout
@@ -119,7 +123,7 @@ def test_fast_says_that_it_uses_the_manual_attention_where_the_operator_declines
     assert "multiples of 16, not 18" in result.stderr
 
 
-def test_linked_weights_stay_where_they_are(run_command, checkpoint_folder, tmp_path):
+def test_linked_weights_stay_where_they_are(linking_runtime, run_command, checkpoint_folder, tmp_path):
     shutil.copytree(checkpoint_folder, tmp_path / "checkpoint")
     result = run_command("export", tmp_path / "checkpoint", tmp_path / "onnx", "--link-weights")
     assert f"linked to {tmp_path / 'checkpoint'}" in result.stdout

@@ -164,7 +164,7 @@ def test_options_that_do_not_go_together_are_usage_errors(run_command, exported,
     assert words in result.stderr
 
 
-def test_turbo_runs_an_export_of_profile_fast(run_command, tmp_path):
+def test_turbo_runs_an_export_of_profile_fast(fast_runtime, run_command, tmp_path):
     folder = export_onnx(random_checkpoint(tiny_config(head_dim=32), seed=1), tmp_path / "fast", profile="fast")
     for mode in ("exact", "turbo"):
         options = ["--tokens", "1,2,3", "--max-new-tokens", 4, "--json", "--mode", mode]

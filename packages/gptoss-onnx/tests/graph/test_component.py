@@ -47,7 +47,11 @@ def run(folder, config, layer, x):
 @pytest.mark.parametrize("profile", ["portable", "fast"])
 @pytest.mark.parametrize("layer", [2, 3])
 @pytest.mark.parametrize("component", COMPONENT_PROBES)
-def test_a_part_takes_one_probe_and_gives_another(component, layer, profile, source, probes, tmp_path, relative_l2):
+def test_a_part_takes_one_probe_and_gives_another(
+    request, component, layer, profile, source, probes, tmp_path, relative_l2
+):
+    if profile == "fast":
+        request.getfixturevalue("fast_runtime")
     folder = export_onnx(source, tmp_path / profile, component=component, layer=layer, profile=profile)
     takes, gives = (probes[f"layers.{layer}.{probe}"] for probe in COMPONENT_PROBES[component])
     assert relative_l2(run(folder, source.config, layer, takes), gives) <= TOLERANCE
