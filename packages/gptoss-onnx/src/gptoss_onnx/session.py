@@ -18,7 +18,15 @@ from gptoss_onnx.errors import OptionError
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
 from gptoss_onnx.recipe import Profile, Recipe
 
-__all__ = ["LEAST_RUNTIME", "LEAST_RUNTIME_FOR_LINKS", "Mode", "OpenedModel", "open_session", "read_metadata"]
+__all__ = [
+    "LEAST_RUNTIME",
+    "LEAST_RUNTIME_FOR_LINKS",
+    "Mode",
+    "OpenedModel",
+    "open_session",
+    "read_metadata",
+    "weight_file_problems",
+]
 
 type Mode = Literal["exact", "turbo"]
 
@@ -164,7 +172,8 @@ def read_metadata(path: Path) -> ModelMetadata:
     return ModelMetadata.from_properties({p.key: p.value for p in model.metadata_props}, where=path)
 
 
-def _check_weight_files(folder: Path, metadata: ModelMetadata) -> None:
+def weight_file_problems(folder: Path, metadata: ModelMetadata) -> list[str]:
+    """What is wrong with the weight files of a model, each in a few words; nothing if they are those of the export."""
     problems = []
     place = metadata.linked_folder or folder
     for name, mark in metadata.weight_files.items():
@@ -177,6 +186,11 @@ def _check_weight_files(folder: Path, metadata: ModelMetadata) -> None:
             problems.append(f"{name} has {found.bytes} bytes instead of {mark.bytes}")
         elif found != mark:
             problems.append(f"{name} is not the file that was exported: its header differs")
+    return problems
+
+
+def _check_weight_files(folder: Path, metadata: ModelMetadata) -> None:
+    problems = weight_file_problems(folder, metadata)
     if problems:
         fix = "The weight files belong beside the model: move the folder as a whole, or export again."
         if metadata.linked_folder is not None:
