@@ -136,6 +136,14 @@ def ort_versions(session: nox.Session, runtime: str) -> None:
 
 
 @nox.session(python=PYTHON, tags=["cpu"], default=False)
+def genai(session: nox.Session) -> None:
+    """Exports in onnxruntime-genai, as they are."""
+    install_locked(session, "--package=gptoss-onnx", "--group=test")
+    session.install("--upgrade", "onnxruntime-genai", "onnxruntime")
+    session.run("pytest", "packages/gptoss-onnx/tests/test_genai.py", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"], default=False)
 def bench(session: nox.Session) -> None:
     """Every benchmark: packages/*/benchmarks/bench_*.py, one after the other."""
     scripts = sorted(ROOT.glob("packages/*/benchmarks/bench_*.py"))

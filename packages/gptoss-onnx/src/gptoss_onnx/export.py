@@ -10,8 +10,9 @@ import dataclasses
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -21,6 +22,7 @@ from gptoss_weights.stop_tokens import eos_token_ids
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from gptoss_onnx.errors import OptionError
+from gptoss_onnx.genai import GENAI_FILE, genai_config
 from gptoss_onnx.graph import COMPONENT_TENSORS, GraphBuilder, build_component_graph, build_graph, graph_probes
 from gptoss_onnx.initializers import ExternalParameters
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
@@ -31,6 +33,8 @@ __all__ = ["ExportPlan", "export_onnx", "plan_export", "write_export"]
 
 
 CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 IR_VERSION = 10  # the one that came with opset 21
 _PACKAGES = ("gptoss-onnx", "gptoss-weights", "onnx", "onnx-ir")
 
@@ -47,6 +51,7 @@ class ExportPlan:
         graph: The graph, its weights referred to by file, offset and length.
         probes: Names of its outputs beside logits and cache.
         files: The weight files.
+        eos_token_ids: Ids that end a sequence.
     """
 
     output: Path
@@ -54,6 +59,7 @@ class ExportPlan:
     graph: ir.Graph
     probes: tuple[str, ...]
     files: WeightFiles
+    eos_token_ids: tuple[int, ...]
 
     @property
     def node_count(self) -> int:
@@ -104,7 +110,14 @@ def plan_export(
     RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
     offered = graph_probes(checkpoint.config)
     shown = tuple(n for n in offered if n in probes)
-    return ExportPlan(output=output, recipe=recipe, graph=graph, probes=shown, files=files)
+    return ExportPlan(
+        output=output,
+        recipe=recipe,
+        graph=graph,
+        probes=shown,
+        files=files,
+        eos_token_ids=eos_token_ids(checkpoint),
+    )
 
 
 def _needed(checkpoint: Checkpoint, recipe: Recipe) -> list[str] | None:
@@ -215,13 +228,24 @@ def _write_folder(plan: ExportPlan, checkpoint: Checkpoint, report: Progress) ->
 
 
 def _write_side_files(plan: ExportPlan, checkpoint: Checkpoint, folder: Path) -> None:
-    """Config, tokenizer, and what else the checkpoint has beside its weights."""
+    """Config, tokenizer, what else the checkpoint has beside its weights, and what onnxruntime-genai wants."""
     for name, source in checkpoint.side_files.items():
         shutil.copyfile(source, folder / name)
     config = checkpoint.config
     is_openai = bool(plan.files.copies) and checkpoint.format == "openai"
     document = config.to_openai() if is_openai else config.to_huggingface()
-    (folder / CONFIG_FILE).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    _write_json(folder / CONFIG_FILE, document)
+    for_genai = None
+    if plan.files.linked_folder is None:
+        for_genai = genai_config(config, plan.recipe, eos_token_ids=plan.eos_token_ids)
+    if for_genai is not None:
+        _write_json(folder / GENAI_FILE, for_genai)
+        if (folder / TOKENIZER_FILE).is_file() and not (folder / TOKENIZER_CONFIG_FILE).is_file():
+            _write_json(folder / TOKENIZER_CONFIG_FILE, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report: Progress) -> None:
@@ -231,7 +255,7 @@ def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report:
         config=checkpoint.config,
         source_format=checkpoint.format,
         source_digest=checkpoint.digest(),
-        eos_token_ids=eos_token_ids(checkpoint),
+        eos_token_ids=plan.eos_token_ids,
         probes=plan.probes,
         recipe=plan.recipe,
         weight_files={path.as_posix(): WeightFileMark.of((linked or folder) / path) for path in plan.files.locations},
