@@ -98,6 +98,14 @@ def test_a_provider_that_is_not_there_is_named(tmp_path, monkeypatch):
         OnnxModel.open(folder)
 
 
+def test_a_cuda_export_is_for_programs_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", "1.31.0")
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    folder = export_onnx(random_checkpoint(tiny_config(head_dim=32), seed=2), tmp_path / "cuda", profile="cuda")
+    with pytest.raises(OptionError, match="has never run one; export with profile fast or portable"):
+        OnnxModel.open(folder)
+
+
 def test_prepacking_decides_the_mode(fast_folder):
     seen = {}
     for mode in ("exact", "turbo"):

@@ -132,7 +132,9 @@ def choose_recipe(
             f"of {ROTARY_MULTIPLE}, not {head_size}"
         )
     if profile == "cuda":
-        remarks.append("the cuda profile was checked for its structure, and has never been run")
+        remarks.append(
+            "profile cuda was checked for its structure against ONNX Runtime's own types, and has never been run"
+        )
     return Recipe(
         profile=profile,
         experts=experts,

@@ -153,6 +153,11 @@ def _require_runtime(metadata: ModelMetadata, path: Path) -> None:
             found=", ".join(ort.get_available_providers()),
             fix="Install onnxruntime-gpu in place of onnxruntime, or export with profile fast.",
         )
+    if recipe.profile == "cuda":
+        raise OptionError(
+            "an export of profile cuda is for programs of your own: this package keeps its caches in the memory of the "
+            "CPU, and has never run one; export with profile fast or portable to run it here"
+        )
 
 
 def read_metadata(path: Path) -> ModelMetadata:

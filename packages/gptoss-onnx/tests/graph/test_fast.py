@@ -3,6 +3,7 @@
 from collections import Counter
 
 import onnx
+import onnxruntime as ort
 import pytest
 from gptoss_onnx import StaticShape, export_onnx
 from gptoss_weights import random_checkpoint
@@ -92,3 +93,30 @@ def test_a_static_graph_has_no_dynamic_axis_and_no_shape_that_depends_on_values(
     operators = {node.op_type for graph in (model.graph, *bodies) for node in graph.node}
     assert len(bodies) == LAYERS
     assert not operators & {"NonZero", "Unique", "GatherND", "ScatterND", "Compress"}
+
+
+def test_cuda_reads_the_packed_bytes_and_computes_attention_and_experts_in_half_precision(tmp_path):
+    source = random_checkpoint(tiny_config(head_dim=32), seed=1)
+    model = exported(tmp_path, profile="cuda")
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    layers = [node for node in model.graph.node if node.op_type == "QMoE"]
+    assert len(layers) == LAYERS
+    for layer, node in enumerate(layers):
+        found = attributes(node)
+        assert (found["quant_type"], found["expert_weight_bits"], found["block_size"]) == (b"fp4", 4, 32)
+        packed = source.read(f"model.layers.{layer}.mlp.experts.gate_up_proj")
+        codes, scales = tensors[node.input[2]], tensors[node.input[3]]
+        assert (codes.data_type, scales.data_type) == (onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT8E8M0)
+        assert list(codes.dims) == [*packed.blocks.shape[:2], 48]
+        assert list(scales.dims) == list(packed.scales.shape)
+        assert all(node.input[place] == "" for place in range(8, 15))  # no third matrix, no zero points
+        assert node.input[15] == node.input[16] != ""  # global scales of one
+    cache = [value for value in model.graph.input if value.name.startswith("past_key_values")]
+    assert {value.type.tensor_type.elem_type for value in cache} == {onnx.TensorProto.FLOAT16}
+
+
+def test_cuda_has_the_types_that_onnx_runtime_wants_and_lacks_only_the_kernel_here(fast_runtime, tmp_path):
+    exported(tmp_path, profile="cuda")
+    with pytest.raises(Exception, match=r"Failed to find kernel for com\.microsoft\.QMoE") as caught:
+        ort.InferenceSession(tmp_path / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    assert type(caught.value).__name__ == "NotImplemented"

@@ -3,12 +3,13 @@
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.component import COMPONENT_PROBES, COMPONENT_TENSORS, build_component_graph
 from gptoss_onnx.graph.model import OPSET, build_graph, graph_probes
-from gptoss_onnx.graph.parameters import Int8Experts, Int8Matrix, Kernel, PackedExperts, Parameters
+from gptoss_onnx.graph.parameters import Fp4Experts, Int8Experts, Int8Matrix, Kernel, PackedExperts, Parameters
 
 __all__ = [
     "COMPONENT_PROBES",
     "COMPONENT_TENSORS",
     "OPSET",
+    "Fp4Experts",
     "GraphBuilder",
     "Int8Experts",
     "Int8Matrix",

@@ -55,8 +55,9 @@ def grouped_attention(
     token_ids: ir.Value,
     mask: ir.Value,
     probes: Collection[str],
+    dtype: ir.DataType,
 ) -> Attend:
-    """In ONNX Runtime's GroupQueryAttention; `probes` are those that will be reported."""
+    """In ONNX Runtime's GroupQueryAttention, in `dtype`; `probes` are those that will be reported."""
     is_rotated = any(
         layer_probe(layer, probe) in probes for layer in range(config.num_hidden_layers) for probe in ("query", "key")
     )
@@ -73,6 +74,7 @@ def grouped_attention(
             past=past,
             token_ids=token_ids,
             lengths=lengths,
+            dtype=dtype,
             report=report,
         )
 

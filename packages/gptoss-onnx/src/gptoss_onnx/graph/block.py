@@ -81,6 +81,6 @@ def mlp(
             is_static = recipe.static is not None
             combined = experts(op, config, parameters, x, routing, layer=layer, is_static=is_static, report=report)
     if is_fused:
-        combined = fused_experts(op, config, parameters, x, router_logits, layer=layer)
+        combined = fused_experts(op, config, parameters, x, router_logits, layer=layer, recipe=recipe)
     report("combined_output", combined)
     return combined

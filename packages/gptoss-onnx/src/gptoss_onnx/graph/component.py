@@ -7,7 +7,7 @@ from gptoss_onnx.graph.attending import grouped_attention, manual_attention
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block, mlp
 from gptoss_onnx.graph.builder import GraphBuilder
-from gptoss_onnx.graph.model import OPSET, as_output, cache_input, cache_outputs
+from gptoss_onnx.graph.model import OPSET, as_output, cache_dtype, cache_input, cache_outputs
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
@@ -58,13 +58,14 @@ def build_component_graph(
             output = mlp(op, config, parameters, rows, layer=layer, recipe=recipe, report=report)
     else:
         mask = op.input("attention_mask", ir.DataType.INT64, "batch", "total")
-        past = cache_input(op, config, layer)
+        dtype = cache_dtype(recipe)
+        past = cache_input(op, config, layer, dtype)
         inputs += [mask, past.key, past.value]
         if recipe.attention == "manual":
             window = past.key if config.is_sliding(layer) else None
             attend = manual_attention(op, config, parameters, token_ids=hidden, mask=mask, window_cache=window)
         else:
-            attend = grouped_attention(op, config, parameters, token_ids=hidden, mask=mask, probes=())
+            attend = grouped_attention(op, config, parameters, token_ids=hidden, mask=mask, probes=(), dtype=dtype)
         present: LayerCache
         if component == "attention":
             with op.scope(f"model.layers.{layer}.self_attn"):
@@ -81,7 +82,7 @@ def build_component_graph(
                 recipe=recipe,
                 report=report,
             )
-        outputs += cache_outputs(config, layer, present)
+        outputs += cache_outputs(config, layer, present, dtype)
     shaped = op.reshape(output, op.size(hidden, 0), op.size(hidden, 1), config.hidden_size, name="outputs.output")
     final = as_output(shaped, "output", ir.DataType.FLOAT, "batch", "sequence", config.hidden_size)
     return ir.Graph(

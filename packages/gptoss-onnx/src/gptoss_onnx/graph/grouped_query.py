@@ -67,14 +67,22 @@ def grouped_query_attention(
     past: LayerCache,
     token_ids: ir.Value,
     lengths: Lengths,
+    dtype: ir.DataType,
     report: LayerReport,
 ) -> tuple[ir.Value, LayerCache]:
     """Self-attention of one layer over normalised rows x f32 [B·T, D]; returns f32 [B·T, D] and the new cache.
+
+    The operator, and its cache, are in `dtype`: f32 on a CPU; CUDA has it in f16 only.
 
     Source: openai/gpt-oss torch/model.py, `AttentionBlock` and `sdpa`.
     """
     name = f"model.layers.{layer}.self_attn"
     batch, length = op.size(token_ids, 0), op.size(token_ids, 1)
+
+    is_cast = dtype != ir.DataType.FLOAT
+
+    def cast(value: ir.Value) -> ir.Value:
+        return op.Cast(value, to=dtype) if is_cast else value
 
     def project(projection: str) -> ir.Value:
         return op.reshape(linear(op, parameters, x, f"{name}.{projection}"), batch, length, -1)
@@ -91,10 +99,10 @@ def grouped_query_attention(
     attended, present_key, present_value = op.many(
         "GroupQueryAttention",
         3,
-        *(query, key, value, past.key, past.value, lengths.last, lengths.longest),
-        *(parameters.rotation_table("cos"), parameters.rotation_table("sin")),
+        *(cast(query), cast(key), cast(value), past.key, past.value, lengths.last, lengths.longest),
+        *(cast(parameters.rotation_table("cos")), cast(parameters.rotation_table("sin"))),
         *(None, None),  # positions are counted, and no bias is added
-        parameters.float32(f"{name}.sinks"),
+        cast(parameters.float32(f"{name}.sinks")),
         name="attention",
         domain=MICROSOFT,
         num_heads=config.num_attention_heads,
@@ -104,7 +112,7 @@ def grouped_query_attention(
         rotary_interleaved=0,
         **(window if config.is_sliding(layer) else {}),
     )
-    rows = op.reshape(attended, -1, config.q_size)
+    rows = op.reshape(op.Cast(attended, to=ir.DataType.FLOAT) if is_cast else attended, -1, config.q_size)
     return linear(op, parameters, rows, f"{name}.o_proj"), LayerCache(present_key, present_value)
 
 

@@ -15,7 +15,7 @@ from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
 from gptoss_onnx.recipe import Recipe
 
-__all__ = ["OPSET", "as_output", "build_graph", "cache_input", "cache_outputs", "graph_probes"]
+__all__ = ["OPSET", "as_output", "build_graph", "cache_dtype", "cache_input", "cache_outputs", "graph_probes"]
 
 OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
 
@@ -58,12 +58,13 @@ def build_graph(
     token_ids = op.input("input_ids", ir.DataType.INT64, batch_axis, length_axis)
     mask = op.input("attention_mask", ir.DataType.INT64, batch_axis, "total" if static is None else static.length)
     layers = range(config.num_hidden_layers)
-    past = [cache_input(op, config, layer) for layer in layers] if static is None else []
+    dtype = cache_dtype(recipe)
+    past = [cache_input(op, config, layer, dtype) for layer in layers] if static is None else []
     window_cache = past[0].key if past else None
     if recipe.attention == "manual":
         attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=window_cache)
     else:
-        attend = grouped_attention(op, config, parameters, token_ids=token_ids, mask=mask, probes=probes)
+        attend = grouped_attention(op, config, parameters, token_ids=token_ids, mask=mask, probes=probes, dtype=dtype)
     with op.scope("model.embed_tokens"):
         rows = op.Gather(parameters.stored("model.embed_tokens.weight"), op.reshape(token_ids, -1), axis=0)
         x = op.Cast(rows, to=ir.DataType.FLOAT)
@@ -98,7 +99,7 @@ def build_graph(
     if static is None:
         inputs += [value for cache in past for value in (cache.key, cache.value)]
         for layer, cache in enumerate(present):
-            outputs += cache_outputs(config, layer, cache)
+            outputs += cache_outputs(config, layer, cache, dtype)
     outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
     return ir.Graph(
         inputs,
@@ -110,11 +111,17 @@ def build_graph(
     )
 
 
-def cache_outputs(config: GptOssConfig, layer: int, cache: LayerCache) -> list[ir.Value]:
+def cache_dtype(recipe: Recipe) -> ir.DataType:
+    """What keys and values are kept in: f16 on CUDA, whose attention has nothing wider."""
+    is_half = recipe.profile == "cuda" and recipe.attention == "grouped-query"
+    return ir.DataType.FLOAT16 if is_half else ir.DataType.FLOAT
+
+
+def cache_outputs(config: GptOssConfig, layer: int, cache: LayerCache, dtype: ir.DataType) -> list[ir.Value]:
     """The cache of a layer as the outputs `present.{layer}.key` and `.value`."""
     shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
     return [
-        as_output(value, f"present.{layer}.{part}", ir.DataType.FLOAT, *shape)
+        as_output(value, f"present.{layer}.{part}", dtype, *shape)
         for part, value in (("key", cache.key), ("value", cache.value))
     ]
 
@@ -123,12 +130,12 @@ def _kind(config: GptOssConfig, layer: int) -> str:
     return "window" if config.is_sliding(layer) else "total"
 
 
-def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
+def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int, dtype: ir.DataType) -> LayerCache:
     """The inputs `past_key_values.{layer}.key` and `.value`."""
     shape = ("batch", config.num_key_value_heads, f"past_{_kind(config, layer)}", config.head_dim)
     return LayerCache(
-        key=op.input(f"past_key_values.{layer}.key", ir.DataType.FLOAT, *shape),
-        value=op.input(f"past_key_values.{layer}.value", ir.DataType.FLOAT, *shape),
+        key=op.input(f"past_key_values.{layer}.key", dtype, *shape),
+        value=op.input(f"past_key_values.{layer}.value", dtype, *shape),
     )
 
 

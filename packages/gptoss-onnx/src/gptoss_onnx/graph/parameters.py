@@ -5,7 +5,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
-__all__ = ["Int8Experts", "Int8Matrix", "Kernel", "PackedExperts", "Parameters"]
+__all__ = ["Fp4Experts", "Int8Experts", "Int8Matrix", "Kernel", "PackedExperts", "Parameters"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,6 +13,14 @@ class PackedExperts:
     """One MXFP4 expert matrix of a layer: blocks uint8 [E, out, G, 16], scales uint8 [E, out, G]."""
 
     blocks: ir.Value
+    scales: ir.Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Fp4Experts:
+    """The same bytes as QMoE takes them: codes uint8 [E, out, in / 2], scales float8e8m0 [E, out, in / 32]."""
+
+    codes: ir.Value
     scales: ir.Value
 
 
@@ -55,6 +63,9 @@ class Parameters(Protocol):
 
     def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:
         """An expert matrix [E, out, in]: packed, in int8, or in the dtype that it is stored in."""
+
+    def fp4_experts(self, name: str) -> Fp4Experts:
+        """A packed expert matrix for an operator that reads FP4 itself."""
 
     def rotation_table(self, name: str) -> ir.Value:
         """`cos` or `sin` of every position's angles, times the concentration, f32 [positions, H/2]."""
