@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import click
-import pytest
 
 OK, USAGE, BAD_INPUT = 0, 2, 3  # gptoss_weights.cli_errors.ExitCode
 READS_A_MISSING_FOLDER = {

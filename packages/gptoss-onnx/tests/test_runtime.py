@@ -214,12 +214,16 @@ def test_a_sequence_that_rests_is_not_disturbed(any_model, tokens, relative_l2):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("profile", "head_dim"), [("portable", 18), ("fast", 16)])
 def test_past_the_original_context_prefill_and_decode_agree_with_the_specification(
-    tmp_path, specification, relative_l2
+    request, profile, head_dim, tmp_path, specification, relative_l2
 ):
-    config = tiny_config(num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, hidden_size=64)
+    if profile == "fast":
+        request.getfixturevalue("fast_runtime")
+    sizes = {"num_attention_heads": 2, "num_key_value_heads": 1, "hidden_size": 64, "head_dim": head_dim}
+    config = tiny_config(num_hidden_layers=2, **sizes)
     checkpoint = random_checkpoint(config, seed=4)
-    model = OnnxModel.open(export_onnx(checkpoint, tmp_path / "onnx"))
+    model = OnnxModel.open(export_onnx(checkpoint, tmp_path / "onnx", profile=profile))
     tokens = np.random.default_rng(4).integers(0, config.vocab_size, 4200)
     assert len(tokens) > config.initial_context_length
     expected = specification(checkpoint).probes(tokens)["logits"]
