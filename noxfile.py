@@ -127,6 +127,24 @@ def oracles(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, tags=["cpu"], default=False)
+@nox.parametrize("runtime", [nox.param(version, id=version) for version in ("1.20.1", "1.24.4", "newest")])
+def ort_versions(session: nox.Session, runtime: str) -> None:
+    """Exports in one ONNX Runtime, of the oldest that will do to the newest, against the same goldens."""
+    install_locked(session, "--package=gptoss-onnx", "--group=test")
+    session.install(*(["--upgrade", "onnxruntime"] if runtime == "newest" else [f"onnxruntime=={runtime}"]))
+    tests = [f"packages/gptoss-onnx/tests/{name}.py" for name in ("test_runtime", "test_generation", "test_session")]
+    session.run("pytest", *tests, "-m", FAST, *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"], default=False)
+def genai(session: nox.Session) -> None:
+    """Exports in onnxruntime-genai, as they are."""
+    install_locked(session, "--package=gptoss-onnx", "--group=test")
+    session.install("--upgrade", "onnxruntime-genai", "onnxruntime")
+    session.run("pytest", "packages/gptoss-onnx/tests/test_genai.py", *session.posargs)
+
+
+@nox.session(python=PYTHON, tags=["cpu"], default=False)
 def bench(session: nox.Session) -> None:
     """Every benchmark: packages/*/benchmarks/bench_*.py, one after the other."""
     scripts = sorted(ROOT.glob("packages/*/benchmarks/bench_*.py"))

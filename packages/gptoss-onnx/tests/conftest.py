@@ -4,15 +4,17 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from gptoss_onnx import OnnxModel, export_onnx
+from gptoss_onnx import OnnxModel, StaticShape, export_onnx
 from gptoss_onnx.cli import main
 from gptoss_onnx.graph import GraphBuilder
+from gptoss_onnx.session import LEAST_RUNTIME, LEAST_RUNTIME_FOR_LINKS
 from gptoss_weights import (
     RMS_NORM_EPS,
     SWIGLU_ALPHA,
@@ -22,9 +24,10 @@ from gptoss_weights import (
     layer_probe,
     open_checkpoint,
     probe_specs,
+    random_checkpoint,
     rope_concentration,
 )
-from gptoss_weights.testing import write_tiny_checkpoint
+from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
 SAFETENSORS_DTYPES = {
     "BF16": ml_dtypes.bfloat16,
@@ -63,6 +66,70 @@ def exported(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def model(exported: Path) -> OnnxModel:
     return OnnxModel.open(exported, threads=1)
+
+
+# Every way to compute the same exact numbers: recipe, and what it needs of the geometry.
+EXACT_KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "portable": ({}, {}),
+    "portable-int8": ({"experts": "int8"}, {}),
+    "portable-float32": ({"experts": "float32", "dense": "float32"}, {}),
+    "fast": ({"profile": "fast"}, {"head_dim": 32}),
+    "fast-float32": ({"profile": "fast", "experts": "float32"}, {"head_dim": 16}),
+    "fast-mxfp4": ({"profile": "fast", "experts": "mxfp4"}, {"head_dim": 48, "num_key_value_heads": 2}),
+    "fast-odd-heads": ({"profile": "fast"}, {}),
+    "static": ({"static": StaticShape(batch=4, length=70)}, {}),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One way to export, and what it was exported from."""
+
+    name: str
+    checkpoint: Checkpoint
+    folder: Path
+    model: OnnxModel
+
+
+def installed_runtime() -> tuple[int, ...]:
+    """The version of ONNX Runtime, two numbers of it."""
+    return tuple(int(number) for number in ort.__version__.split(".")[:2])
+
+
+def require_runtime(profile: str) -> None:
+    """Skips a test whose export this ONNX Runtime is too old for."""
+    if installed_runtime() < LEAST_RUNTIME[profile]:
+        pytest.skip(f"profile {profile} needs a newer ONNX Runtime than {ort.__version__}")
+
+
+@pytest.fixture(scope="session")
+def fast_runtime() -> None:
+    """For tests that run an export of profile fast."""
+    require_runtime("fast")
+
+
+@pytest.fixture(scope="session")
+def linking_runtime() -> None:
+    """For tests that run an export with linked weights."""
+    if installed_runtime() < LEAST_RUNTIME_FOR_LINKS:
+        pytest.skip(f"linked weights need a newer ONNX Runtime than {ort.__version__}")
+
+
+@pytest.fixture(scope="session", params=EXACT_KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Kind:
+    """Each of `EXACT_KINDS`, exported with every probe and opened."""
+    options, geometry = EXACT_KINDS[request.param]
+    require_runtime(options.get("profile", "portable"))
+    checkpoint = random_checkpoint(tiny_config(**geometry), seed=3)
+    folder = tmp_path_factory.mktemp("kinds") / request.param
+    export_onnx(checkpoint, folder, probes=probe_specs(checkpoint.config, 1, block_debug=True), **options)
+    return Kind(request.param, checkpoint, folder, OnnxModel.open(folder, threads=1))
+
+
+@pytest.fixture
+def any_model(kind: Kind) -> OnnxModel:
+    """A model of each kind."""
+    return kind.model
 
 
 @pytest.fixture

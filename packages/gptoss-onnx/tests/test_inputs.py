@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from gptoss_onnx import RequestError
-from gptoss_onnx.inputs import check_step, token_batch
+from gptoss_onnx.inputs import check_batch, token_batch
 from gptoss_onnx.kv_cache import empty_cache
 from gptoss_weights.testing import tiny_config
 
@@ -33,4 +33,4 @@ def test_the_mask_is_bool_and_has_the_tokens_shape(mask):
 def test_a_cache_for_another_batch_is_refused():
     config = tiny_config()
     with pytest.raises(RequestError, match="expected 2 sequences; found 3"):
-        check_step(config, empty_cache(config, 3), np.ones((2, 1), bool))
+        check_batch(empty_cache(config, 3), np.ones((2, 1), bool))

@@ -1,8 +1,9 @@
 import dataclasses
 import warnings
+from pathlib import Path
 
 import pytest
-from gptoss_onnx import ModelMetadata
+from gptoss_onnx import ModelMetadata, Recipe, StaticShape
 from gptoss_onnx.metadata import WeightFileMark
 from gptoss_weights import CheckpointError, GptOssConfig, GptOssWarning
 from gptoss_weights.testing import tiny_config
@@ -16,6 +17,8 @@ def metadata() -> ModelMetadata:
         source_digest="abc",
         eos_token_ids=(3, 5),
         probes=("embedding",),
+        recipe=Recipe(profile="fast", experts="int8", static=StaticShape(batch=2, length=9), remarks=("so",)),
+        linked_folder=Path("elsewhere"),
         weight_files={"a.safetensors": WeightFileMark(bytes=3, head_sha256="x")},
         versions={"onnx": "1"},
     )

@@ -11,35 +11,49 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gptoss_onnx.errors import RequestError
+    from gptoss_onnx.errors import OptionError, RequestError
     from gptoss_onnx.export import ExportPlan, export_onnx, plan_export
-    from gptoss_onnx.generation import generate, generate_steps
-    from gptoss_onnx.kv_cache import KVCache
+    from gptoss_onnx.generation import complete, generate, stream
+    from gptoss_onnx.kv_cache import Cache
     from gptoss_onnx.metadata import ModelMetadata
+    from gptoss_onnx.recipe import Recipe, StaticShape
+    from gptoss_onnx.results import Completion, NewToken
     from gptoss_onnx.runtime import OnnxModel
 
 __all__ = [
+    "Cache",
+    "Completion",
     "ExportPlan",
-    "KVCache",
     "ModelMetadata",
+    "NewToken",
     "OnnxModel",
+    "OptionError",
+    "Recipe",
     "RequestError",
+    "StaticShape",
+    "complete",
     "export_onnx",
     "generate",
-    "generate_steps",
     "plan_export",
+    "stream",
 ]
 
 _HOMES = {
+    "Cache": "kv_cache",
+    "Completion": "results",
     "ExportPlan": "export",
-    "KVCache": "kv_cache",
     "ModelMetadata": "metadata",
+    "NewToken": "results",
     "OnnxModel": "runtime",
+    "OptionError": "errors",
+    "Recipe": "recipe",
     "RequestError": "errors",
+    "StaticShape": "recipe",
+    "complete": "generation",
     "export_onnx": "export",
     "generate": "generation",
-    "generate_steps": "generation",
     "plan_export": "export",
+    "stream": "generation",
 }
 
 

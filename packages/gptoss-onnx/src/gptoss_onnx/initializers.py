@@ -1,8 +1,12 @@
 """Initialisers: checkpoint tensors as graph values, each a range of bytes of a weight file."""
 
-import onnx_ir as ir
+from collections.abc import Mapping
 
-from gptoss_onnx.graph import GraphBuilder, PackedExperts
+import onnx_ir as ir
+from gptoss_weights import StoredArray, TensorSpec
+
+from gptoss_onnx.forms import codes_name, kernel_name, scales_name, table_name
+from gptoss_onnx.graph import Fp4Experts, GraphBuilder, Int8Experts, Int8Matrix, Kernel, PackedExperts
 from gptoss_onnx.weight_files import WeightFiles
 
 __all__ = ["ExternalParameters"]
@@ -11,22 +15,20 @@ __all__ = ["ExternalParameters"]
 class ExternalParameters:
     """The `Parameters` of a graph whose weights stand in files beside it; nothing is read here."""
 
-    def __init__(self, op: GraphBuilder, files: WeightFiles) -> None:
+    def __init__(self, op: GraphBuilder, files: WeightFiles, specs: Mapping[str, TensorSpec]) -> None:
         self._op = op
+        self._specs = specs
         self._tensors = files.tensors
 
     def stored(self, name: str) -> ir.Value:
         """The tensor as it is stored, in its own dtype."""
         place = self._tensors[name]
+        return self._external(name, place, ir.DataType.from_numpy(place.dtype), place.shape)
+
+    def _external(self, name: str, place: StoredArray, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
+        path = place.path.as_posix()
         return self._op.initializer(
-            ir.ExternalTensor(
-                place.path.as_posix(),
-                place.offset,
-                place.nbytes,
-                ir.DataType.from_numpy(place.dtype),
-                shape=ir.Shape(place.shape),
-                name=name,
-            )
+            ir.ExternalTensor(path, place.offset, place.nbytes, dtype, shape=ir.Shape(shape), name=name)
         )
 
     def float32(self, name: str) -> ir.Value:
@@ -36,8 +38,32 @@ class ExternalParameters:
             return value
         return self._op.Cast(value, to=ir.DataType.FLOAT, name=f"{name.rpartition('.')[2]}.float32")
 
-    def experts(self, name: str) -> PackedExperts | ir.Value:
-        """An expert matrix [E, out, in]: packed, or as it is stored."""
+    def matrix(self, name: str) -> ir.Value | Kernel | Int8Matrix:
+        """A dense matrix: f32 [out, in], or in another form."""
+        if kernel_name(name) in self._tensors:
+            return Kernel(self.stored(kernel_name(name)))
+        if codes_name(name) in self._tensors:
+            out, columns = self._specs[name].shape
+            return Int8Matrix(self.stored(codes_name(name)), self.stored(scales_name(name)), out, columns)
+        return self.float32(name)
+
+    def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:
+        """An expert matrix [E, out, in]: packed, in int8, or in the dtype that it is stored in."""
         if name in self._tensors:
             return self.stored(name)
+        if codes_name(name) in self._tensors:
+            return Int8Experts(self.stored(codes_name(name)), self.stored(scales_name(name)))
         return PackedExperts(self.stored(f"{name}_blocks"), self.stored(f"{name}_scales"))
+
+    def fp4_experts(self, name: str) -> Fp4Experts:
+        """A packed expert matrix for an operator that reads FP4 itself: the same bytes, in its own types."""
+        blocks, scales = self._tensors[f"{name}_blocks"], self._tensors[f"{name}_scales"]
+        rows = (*blocks.shape[:2], blocks.shape[2] * blocks.shape[3])
+        return Fp4Experts(
+            self._external(f"{name}_blocks", blocks, ir.DataType.UINT8, rows),
+            self._external(f"{name}_scales", scales, ir.DataType.FLOAT8E8M0, scales.shape),
+        )
+
+    def rotation_table(self, name: str) -> ir.Value:
+        """`cos` or `sin` of every position's angles, times the concentration, f32 [positions, H/2]."""
+        return self.stored(table_name(name))

@@ -1,13 +1,12 @@
 """What a batch of token ids and its mask must be, checked before ONNX Runtime sees them."""
 
 import numpy as np
-from gptoss_weights import GptOssConfig
 from numpy.typing import ArrayLike
 
 from gptoss_onnx.errors import RequestError
-from gptoss_onnx.kv_cache import KVCache
+from gptoss_onnx.kv_cache import Cache
 
-__all__ = ["check_step", "token_batch"]
+__all__ = ["check_batch", "token_batch"]
 
 
 def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -39,12 +38,11 @@ def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -
     return np.where(is_real, ids, 0).astype(np.int64), is_real
 
 
-def check_step(config: GptOssConfig, cache: KVCache, is_real: np.ndarray) -> None:
-    """Holds a cache against the model and against the tokens that are to follow it.
+def check_batch(cache: Cache, is_real: np.ndarray) -> None:
+    """Holds a cache against the tokens [B, T] that are to follow it.
 
     Raises:
-        RequestError: another batch, or another model's cache.
+        RequestError: it is for another batch.
     """
     if cache.batch != len(is_real):
         raise RequestError("the cache is for another batch", expected=f"{len(is_real)} sequences", found=cache.batch)
-    cache.check(config)

@@ -1,7 +1,8 @@
-"""KVCache: what past tokens leave behind, in ONNX Runtime's own memory."""
+"""KVCache: what past tokens leave behind, in ONNX Runtime's own memory; and what any cache says of itself."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -9,7 +10,19 @@ from gptoss_weights import GptOssConfig
 
 from gptoss_onnx.errors import RequestError
 
-__all__ = ["KVCache", "empty_cache"]
+__all__ = ["Cache", "KVCache", "cache_names", "empty_cache", "layer_of", "require_kind"]
+
+
+class Cache(Protocol):
+    """What a model keeps of past tokens. Each kind of graph has its own; `init_cache` gives the right one."""
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Real tokens of each sequence, int64 [B]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +58,7 @@ class KVCache:
         for name in cache_names(config):
             if name not in self.values:
                 raise RequestError(f"the cache has no {name}", fix="Start with init_cache of this model.")
-            rows = min(columns, config.sliding_window - 1) if config.is_sliding(_layer(name)) else columns
+            rows = min(columns, config.sliding_window - 1) if config.is_sliding(layer_of(name)) else columns
             expected = [self.batch, config.num_key_value_heads, rows, config.head_dim]
             if self.values[name].shape() != expected:
                 raise RequestError(
@@ -71,5 +84,22 @@ def cache_names(config: GptOssConfig) -> Sequence[str]:
     return [f"past_key_values.{layer}.{part}" for layer in range(config.num_hidden_layers) for part in ("key", "value")]
 
 
-def _layer(name: str) -> int:
+def layer_of(name: str) -> int:
+    """The layer that a cache input belongs to."""
     return int(name.split(".")[1])
+
+
+def require_kind[Kind](cache: Cache, kind: type[Kind]) -> Kind:
+    """The cache, if it is of the kind that a model works with.
+
+    Raises:
+        RequestError: it comes from a model with another.
+    """
+    if not isinstance(cache, kind):
+        raise RequestError(
+            "the cache belongs to a model of another export",
+            expected=f"a {kind.__name__}",
+            found=f"a {type(cache).__name__}",
+            fix="Start with init_cache of this model.",
+        )
+    return cache

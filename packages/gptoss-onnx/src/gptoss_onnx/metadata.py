@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from gptoss_weights import CheckpointError, GptOssConfig
 
-__all__ = ["MODEL_FILE", "PROFILE", "ModelMetadata", "WeightFileMark"]
+from gptoss_onnx.recipe import Recipe, StaticShape
+
+__all__ = ["MODEL_FILE", "ModelMetadata", "WeightFileMark"]
 
 MODEL_FILE = "model.onnx"
-PROFILE = "portable"  # pure ai.onnx, runs in every ONNX Runtime from 1.20 on
 _PREFIX = "gptoss."
 _MARKED_BYTES = 1 << 20
 
@@ -47,7 +49,9 @@ class ModelMetadata:
         source_digest: `Checkpoint.digest()` of the source.
         eos_token_ids: Ids that end a sequence.
         probes: Names of the outputs beside logits and cache.
+        recipe: In which operators and numbers.
         weight_files: Relative path → what the file was.
+        linked_folder: The folder that those paths are relative to; None for the model's own.
         versions: Package → version that took part in the export.
     """
 
@@ -56,19 +60,22 @@ class ModelMetadata:
     source_digest: str
     eos_token_ids: tuple[int, ...]
     probes: tuple[str, ...]
+    recipe: Recipe
     weight_files: Mapping[str, WeightFileMark]
+    linked_folder: Path | None
     versions: Mapping[str, str]
 
     def to_properties(self) -> dict[str, str]:
         """The `metadata_props`: one JSON document a key."""
         document = {
-            "profile": PROFILE,
+            "recipe": dataclasses.asdict(self.recipe),
             "config": self.config.numbers(),
             "source_format": self.source_format,
             "source_digest": self.source_digest,
             "eos_token_ids": list(self.eos_token_ids),
             "probes": list(self.probes),
             "weight_files": {name: dataclasses.asdict(mark) for name, mark in self.weight_files.items()},
+            "linked_folder": None if self.linked_folder is None else str(self.linked_folder),
             "versions": dict(self.versions),
         }
         return {f"{_PREFIX}{key}": json.dumps(value) for key, value in document.items()}
@@ -92,6 +99,8 @@ class ModelMetadata:
                 source_digest=document["source_digest"],
                 eos_token_ids=tuple(document["eos_token_ids"]),
                 probes=tuple(document["probes"]),
+                recipe=_recipe(document["recipe"]),
+                linked_folder=None if document["linked_folder"] is None else Path(document["linked_folder"]),
                 weight_files={name: WeightFileMark(**mark) for name, mark in document["weight_files"].items()},
                 versions=document["versions"],
             )
@@ -101,3 +110,9 @@ class ModelMetadata:
                 where=where,
                 fix="Export the checkpoint again with `gptoss-onnx export`.",
             ) from None
+
+
+def _recipe(document: Mapping[str, Any]) -> Recipe:
+    static = document["static"]
+    shape = None if static is None else StaticShape(**static)
+    return Recipe(**{**document, "static": shape, "remarks": tuple(document["remarks"])})

@@ -3,8 +3,10 @@ import shutil
 
 import pytest
 from gptoss_onnx import OnnxModel, export_onnx
+from gptoss_weights import random_checkpoint
 from gptoss_weights.cli_errors import ExitCode
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, DEMO_PROMPT, demo_checkpoint
+from gptoss_weights.testing import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +101,71 @@ def test_a_folder_without_a_model_is_bad_input(run_command, tmp_path):
     result = run_command("run", tmp_path, "--tokens", "1")
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "there is no model.onnx" in result.stderr
+
+
+def test_a_stream_prints_the_text_of_the_whole(run, folder):
+    options = ["--prompt", "abc", "--max-new-tokens", 6, "--temperature", 1, "--seed", 3]
+    whole, streamed = run("run", folder, *options), run("run", folder, *options, "--stream")
+    assert whole.exit_code == streamed.exit_code == 0, streamed.output
+    assert streamed.stdout == whole.stdout
+    assert "6 tokens in" in streamed.stderr
+
+
+def test_a_stream_without_a_tokenizer_prints_ids(run_command, exported):
+    options = ["--tokens", "1,2", "--max-new-tokens", 3]
+    assert run_command("run", exported, *options, "--stream").stdout == run_command("run", exported, *options).stdout
+
+
+def test_equal_seeds_draw_equal_tokens_and_others_do_not(run_command, exported):
+    def drawn(*more):
+        options = ["--tokens", "1,2,3", "--max-new-tokens", 12, "--temperature", 1, "--json", *more]
+        return json.loads(run_command("run", exported, *options).stdout)["tokens"]
+
+    assert drawn("--seed", 5) == drawn("--seed", 5) != drawn("--seed", 6)
+    assert drawn("--top-k", 1) == OnnxModel.open(exported).generate([[1, 2, 3]], max_new_tokens=12)[0]
+
+
+def test_log_probabilities_are_reported_for_each_new_token(run_command, exported):
+    options = ["--tokens", "1,2,3", "--max-new-tokens", 4, "--top-logprobs", 2]
+    document = json.loads(run_command("run", exported, *options, "--json").stdout)
+    assert len(document["logprobs"]) == 4
+    for token, logprob, top in zip(document["tokens"], document["logprobs"], document["top_logprobs"], strict=True):
+        assert top[0] == {"token": token, "logprob": logprob}
+        assert len(top) == 2
+        assert top[1]["logprob"] < logprob < 0
+    lines = run_command("run", exported, *options).stdout.splitlines()
+    assert len(lines) == 1 + 4 * 3
+
+
+def test_pieces_of_the_prompt_change_nothing(run_command, exported):
+    options = ["--tokens", ",".join(map(str, range(30))), "--max-new-tokens", 4, "--json"]
+    whole, pieces = (
+        json.loads(run_command("run", exported, *options, *more).stdout)["tokens"]
+        for more in ([], ["--prefill-length", 7])
+    )
+    assert pieces == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--mode", "turbo"], "mode turbo needs an export with profile fast, and this one is portable"),
+        (["--max-length", 4, "--max-new-tokens", 2], "make 5, more than max_length 4"),
+        (["--top-logprobs", 100_000], "top_logprobs is at least 0 and at most"),
+        (["--top-p", "0.5"], "Without --temperature"),
+        (["--stream", "--json"], "--stream prints the text as it comes"),
+        (["--stream", "--logprobs"], "--stream prints the text as it comes"),
+        (["--threads", "0"], "--threads"),
+    ],
+)
+def test_options_that_do_not_go_together_are_usage_errors(run_command, exported, arguments, words):
+    result = run_command("run", exported, "--tokens", "1,2,3", *arguments)
+    assert result.exit_code == ExitCode.USAGE
+    assert words in result.stderr
+
+
+def test_turbo_runs_an_export_of_profile_fast(fast_runtime, run_command, tmp_path):
+    folder = export_onnx(random_checkpoint(tiny_config(head_dim=32), seed=1), tmp_path / "fast", profile="fast")
+    for mode in ("exact", "turbo"):
+        options = ["--tokens", "1,2,3", "--max-new-tokens", 4, "--json", "--mode", mode]
+        assert len(json.loads(run_command("run", folder, *options).stdout)["tokens"]) == 4

@@ -1,7 +1,22 @@
-"""The graph, one file per idea, in pure `ai.onnx` operators."""
+"""The graph, one file per idea: in pure `ai.onnx` operators, or in those of ONNX Runtime where the recipe says so."""
 
 from gptoss_onnx.graph.builder import GraphBuilder
+from gptoss_onnx.graph.component import COMPONENT_PROBES, COMPONENT_TENSORS, build_component_graph
 from gptoss_onnx.graph.model import OPSET, build_graph, graph_probes
-from gptoss_onnx.graph.parameters import PackedExperts, Parameters
+from gptoss_onnx.graph.parameters import Fp4Experts, Int8Experts, Int8Matrix, Kernel, PackedExperts, Parameters
 
-__all__ = ["OPSET", "GraphBuilder", "PackedExperts", "Parameters", "build_graph", "graph_probes"]
+__all__ = [
+    "COMPONENT_PROBES",
+    "COMPONENT_TENSORS",
+    "OPSET",
+    "Fp4Experts",
+    "GraphBuilder",
+    "Int8Experts",
+    "Int8Matrix",
+    "Kernel",
+    "PackedExperts",
+    "Parameters",
+    "build_component_graph",
+    "build_graph",
+    "graph_probes",
+]

@@ -34,7 +34,7 @@ def attention(
     x: ir.Value,
     *,
     layer: int,
-    past: LayerCache,
+    past: LayerCache | None,
     visibility: Visibility,
     rotation: Rotation,
     report: LayerReport,
@@ -57,8 +57,8 @@ def attention(
     for probe, by_head in (("query", query), ("key", new_key), ("value", new_value)):
         if report.wants(probe):
             report(probe, op.Transpose(by_head, perm=[0, 2, 1, 3]))
-    key = op.Concat(past.key, new_key, axis=2)
-    value = op.Concat(past.value, new_value, axis=2)
+    key = new_key if past is None else op.Concat(past.key, new_key, axis=2)
+    value = new_value if past is None else op.Concat(past.value, new_value, axis=2)
     attended = _attend(
         op,
         config,
@@ -69,7 +69,7 @@ def attention(
         sinks=parameters.float32(f"{name}.sinks"),
     )
     rows = op.reshape(op.Transpose(attended, perm=[0, 2, 1, 3]), -1, config.q_size)
-    if is_sliding:
+    if is_sliding and visibility.kept_rows is not None:
         key = op.GatherND(key, visibility.kept_rows, batch_dims=2)
         value = op.GatherND(value, visibility.kept_rows, batch_dims=2)
     return linear(op, parameters, rows, f"{name}.o_proj"), LayerCache(key, value)

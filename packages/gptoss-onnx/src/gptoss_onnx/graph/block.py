@@ -3,18 +3,21 @@
 import onnx_ir as ir
 from gptoss_weights import GptOssConfig
 
-from gptoss_onnx.graph.attention import LayerCache, attention
+from gptoss_onnx.graph.attending import Attend
+from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.experts import experts
+from gptoss_onnx.graph.fused_experts import fused_experts
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.rms_norm import rms_norm
-from gptoss_onnx.graph.rope import Rotation
 from gptoss_onnx.graph.routing import route_tokens
-from gptoss_onnx.graph.visibility import Visibility
+from gptoss_onnx.recipe import Recipe
 
-__all__ = ["block"]
+__all__ = ["EXPERT_PROBES", "block", "mlp"]
+
+EXPERT_PROBES = ("pre_activation", "activated", "expert_outputs")  # what a fused operator does not give out
 
 
 def block(
@@ -24,9 +27,9 @@ def block(
     x: ir.Value,
     *,
     layer: int,
-    past: LayerCache,
-    visibility: Visibility,
-    rotation: Rotation,
+    past: LayerCache | None,
+    attend: Attend,
+    recipe: Recipe,
     report: LayerReport,
 ) -> tuple[ir.Value, LayerCache]:
     """Layer `layer` over the residual stream x f32 [B·T, D]; `report` is handed its probes.
@@ -39,17 +42,7 @@ def block(
             normed = rms_norm(op, x, parameters.float32(f"{name}.input_layernorm.weight"))
         report("attention_norm", normed)
         with op.scope("self_attn"):
-            attended, present = attention(
-                op,
-                config,
-                parameters,
-                normed,
-                layer=layer,
-                past=past,
-                visibility=visibility,
-                rotation=rotation,
-                report=report,
-            )
+            attended, present = attend(normed, layer=layer, past=past, report=report)
         report("attention_output", attended)
         x = op.Add(x, attended, name="attention_residual")
         report("attention_residual", x)
@@ -58,13 +51,36 @@ def block(
             normed = rms_norm(op, x, parameters.float32(f"{name}.post_attention_layernorm.weight"))
         report("mlp_norm", normed)
         with op.scope("mlp"):
-            router_logits = linear(op, parameters, normed, f"{name}.mlp.router")
-            routing = route_tokens(op, router_logits, experts_per_token=config.experts_per_token)
-            report("router_logits", router_logits)
-            report("router_indices", routing.indices)
-            report("router_weights", routing.weights)
-            combined = experts(op, config, parameters, normed, routing, layer=layer, report=report)
-        report("combined_output", combined)
+            combined = mlp(op, config, parameters, normed, layer=layer, recipe=recipe, report=report)
         x = op.Add(x, combined, name="output")
         report("output", x)
     return x, present
+
+
+def mlp(
+    op: GraphBuilder,
+    config: GptOssConfig,
+    parameters: Parameters,
+    x: ir.Value,
+    *,
+    layer: int,
+    recipe: Recipe,
+    report: LayerReport,
+) -> ir.Value:
+    """Router and experts of one layer over normalised rows x f32 [rows, D] → f32 [rows, D]."""
+    is_fused = recipe.has_fused_experts
+    router_logits = linear(op, parameters, x, f"model.layers.{layer}.mlp.router")
+    report("router_logits", router_logits)
+    wants_inside = any(report.wants(probe) for probe in EXPERT_PROBES)
+    if not is_fused or wants_inside or report.wants("router_indices") or report.wants("router_weights"):
+        routing = route_tokens(op, router_logits, experts_per_token=config.experts_per_token)
+        report("router_indices", routing.indices)
+        report("router_weights", routing.weights)
+        if not is_fused or wants_inside:
+            # Beside a fused operator this computes everything a second time, for the probes alone.
+            is_static = recipe.static is not None
+            combined = experts(op, config, parameters, x, routing, layer=layer, is_static=is_static, report=report)
+    if is_fused:
+        combined = fused_experts(op, config, parameters, x, router_logits, layer=layer, recipe=recipe)
+    report("combined_output", combined)
+    return combined

@@ -14,8 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import ArrayLike, DTypeLike
 
-__all__ = ["INT64_MAX", "GraphBuilder"]
+__all__ = ["INT64_MAX", "MICROSOFT", "GraphBuilder"]
 
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 INT64_MAX = np.iinfo(np.int64).max  # "to the end" in Slice
 
 type Attribute = int | float | str | Sequence[int] | ir.TensorProtocol | ir.Graph
@@ -27,11 +28,13 @@ class GraphBuilder:
     Attributes:
         nodes: The nodes of the graph, or of the innermost open body.
         initializers: Name → value; constants are shared by their bytes.
+        domains: Those of operators that are not ONNX's own.
     """
 
     def __init__(self) -> None:
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = {}
+        self.domains: set[str] = set()
         self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
         self._taken: set[str] = set()
         self._scopes: list[str] = []
@@ -41,17 +44,27 @@ class GraphBuilder:
         if not op_type[:1].isupper():
             raise AttributeError(f"{op_type} is neither an ONNX operator nor an attribute")
 
-        def call(*inputs: ir.Value | None, name: str | None = None, **attributes: Attribute) -> ir.Value:
-            return self.many(op_type, 1, *inputs, name=name, **attributes)[0]
+        def call(
+            *inputs: ir.Value | None, name: str | None = None, domain: str = "", **attributes: Attribute
+        ) -> ir.Value:
+            return self.many(op_type, 1, *inputs, name=name, domain=domain, **attributes)[0]
 
         return call
 
     def many(
-        self, op_type: str, outputs: int, *inputs: ir.Value | None, name: str | None = None, **attributes: Attribute
+        self,
+        op_type: str,
+        outputs: int,
+        *inputs: ir.Value | None,
+        name: str | None = None,
+        domain: str = "",
+        **attributes: Attribute,
     ) -> tuple[ir.Value, ...]:
         """An operator with several outputs. `name` is its name inside the scope; by default its type."""
         node_name = self.unique_name(name or op_type)
-        node = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=node_name)
+        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs, name=node_name)
+        if domain:
+            self.domains.add(domain)
         for index, value in enumerate(node.outputs):
             value.name = node_name if outputs == 1 else f"{node_name}.{index}"
         self.nodes.append(node)

@@ -2,7 +2,9 @@
 
 Each turn gathers the rows of one expert's tokens, computes gate, up and down, and adds the
 weighted results to the sum that the loop carries. What no token has chosen is neither read nor
-decoded; of the others one at a time is in memory. What happens inside the experts can be reported:
+decoded; of the others one at a time is in memory. Which rows those are is known only when the graph
+runs; for runtimes that want static shapes there is a second form, in which every expert computes
+every row, and what was not chosen weighs nothing. What happens inside the experts can be reported:
 the loop then carries, for each such probe, one row a token and chosen expert.
 """
 
@@ -11,8 +13,8 @@ import onnx_ir as ir
 from gptoss_weights import SWIGLU_ALPHA, GptOssConfig
 
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
-from gptoss_onnx.graph.mxfp4 import packed_linear
-from gptoss_onnx.graph.parameters import PackedExperts, Parameters
+from gptoss_onnx.graph.mxfp4 import int8_linear, packed_linear
+from gptoss_onnx.graph.parameters import Int8Experts, PackedExperts, Parameters
 from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.routing import Routing
 
@@ -27,9 +29,20 @@ def experts(
     routing: Routing,
     *,
     layer: int,
+    is_static: bool = False,
     report: LayerReport,
 ) -> ir.Value:
     """The weighted sum of each row's experts. x f32 [rows, D] → f32 [rows, D].
+
+    Args:
+        op: Where the nodes go.
+        config: The geometry.
+        parameters: The weights.
+        x: Normalised rows.
+        routing: Which experts, and how much of each.
+        layer: Whose experts.
+        is_static: Whether every shape shall be known beforehand: then all experts compute all rows.
+        report: Is handed what happens inside.
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock`.
     """
@@ -40,8 +53,11 @@ def experts(
     with op.scope("experts"):
         choices = op.reshape(routing.indices, -1, name="choices")
         weights = op.reshape(routing.weights, -1, 1, name="weights")
-        active = op.many("Unique", 4, choices, sorted=1, name="active")[0]
-        turns = op.Squeeze(op.Shape(active), op.ints(0), name="turns")
+        if is_static:
+            turns = op.scalar(config.num_experts, np.int64)
+        else:
+            active = op.many("Unique", 4, choices, sorted=1, name="active")[0]
+            turns = op.Squeeze(op.Shape(active), op.ints(0), name="turns")
         nothing = _zeros(op, op.Shape(x), name="nothing")
         no_rows = [_zeros(op, op.Concat(op.Shape(choices), op.ints(width), axis=0)) for width in widths.values()]
 
@@ -50,9 +66,7 @@ def experts(
         partial_sum = op.input("partial_sum", ir.DataType.FLOAT, "rows", D)
         partial = {probe: op.input(probe, ir.DataType.FLOAT, "choices", width) for probe, width in widths.items()}
         with op.body() as nodes:
-            expert = op.Gather(active, turn, axis=0, name="expert")
-            slots = op.Squeeze(op.NonZero(op.Equal(choices, expert)), op.ints(0), name="slots")
-            rows = op.Div(slots, op.scalar(k, np.int64), name="rows")
+            expert = turn if is_static else op.Gather(active, turn, axis=0, name="expert")
 
             def linear(inputs: ir.Value, matrix: str, out: int, columns: int) -> ir.Value:
                 weight = parameters.experts(f"{name}.{matrix}")
@@ -61,19 +75,37 @@ def experts(
                     bias = op.Cast(stored_bias, to=ir.DataType.FLOAT)
                     if isinstance(weight, PackedExperts):
                         return packed_linear(op, inputs, weight, bias, expert=expert, out=out, columns=columns)
+                    if isinstance(weight, Int8Experts):
+                        return int8_linear(op, inputs, weight, bias, expert=expert, out=out, columns=columns)
                     chosen = op.Cast(op.Gather(weight, expert, axis=0), to=ir.DataType.FLOAT)
                     return op.Gemm(inputs, chosen, bias, transB=1)
 
-            gate_up = linear(op.Gather(x, rows, axis=0), "gate_up_proj", 2 * F, D)
+            is_chosen = op.Equal(choices, expert)
+            if not is_static:
+                slots = op.Squeeze(op.NonZero(is_chosen), op.ints(0), name="slots")
+                rows = op.Div(slots, op.scalar(k, np.int64), name="rows")
+            inputs = x if is_static else op.Gather(x, rows, axis=0)
+            gate_up = linear(inputs, "gate_up_proj", 2 * F, D)
             activated = swiglu(op, gate_up, limit=config.swiglu_limit)
             down = linear(activated, "down_proj", D, F)
-            weighted = op.Mul(down, op.Gather(weights, slots, axis=0), name="weighted")
-            added = op.ScatterND(partial_sum, op.Unsqueeze(rows, op.ints(1)), weighted, reduction="add", name="added")
             computed = {"pre_activation": gate_up, "activated": activated, "expert_outputs": down}
-            written = [
-                op.ScatterND(rows_so_far, op.Unsqueeze(slots, op.ints(1)), computed[probe])
-                for probe, rows_so_far in partial.items()
-            ]
+            if is_static:
+                column = op.Unsqueeze(is_chosen, op.ints(1))
+                share = op.reshape(op.Where(column, weights, op.scalar(0.0)), -1, k)
+                weighted = op.Mul(down, op.ReduceSum(share, op.ints(1), keepdims=1), name="weighted")
+                added = op.Add(partial_sum, weighted, name="added")
+                written = [
+                    op.Where(column, _repeated(op, computed[probe], k, widths[probe]), rows_so_far)
+                    for probe, rows_so_far in partial.items()
+                ]
+            else:
+                weighted = op.Mul(down, op.Gather(weights, slots, axis=0), name="weighted")
+                places = op.Unsqueeze(rows, op.ints(1))
+                added = op.ScatterND(partial_sum, places, weighted, reduction="add", name="added")
+                written = [
+                    op.ScatterND(rows_so_far, op.Unsqueeze(slots, op.ints(1)), computed[probe])
+                    for probe, rows_so_far in partial.items()
+                ]
             still_going_on = op.Identity(going_on)
         body = ir.Graph(
             [turn, going_on, partial_sum, *partial.values()],
@@ -86,6 +118,12 @@ def experts(
     for probe, value in zip(widths, inner, strict=True):
         report(probe, value)
     return combined
+
+
+def _repeated(op: GraphBuilder, rows: ir.Value, times: int, width: int) -> ir.Value:
+    """Each row `times` times, one after the other: f32 [rows, width] → [rows · times, width]."""
+    wide = op.Tile(op.Unsqueeze(rows, op.ints(1)), op.ints(1, times, 1))
+    return op.reshape(wide, -1, width)
 
 
 def _zeros(op: GraphBuilder, shape: ir.Value, *, name: str | None = None) -> ir.Value:

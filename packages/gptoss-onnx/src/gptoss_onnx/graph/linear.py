@@ -2,16 +2,32 @@
 
 import onnx_ir as ir
 
-from gptoss_onnx.graph.builder import GraphBuilder
-from gptoss_onnx.graph.parameters import Parameters
+from gptoss_onnx.graph.builder import MICROSOFT, GraphBuilder
+from gptoss_onnx.graph.parameters import Int8Matrix, Kernel, Parameters
+from gptoss_onnx.recipe import INT8_BLOCK
 
 __all__ = ["linear"]
+
+ACTIVATIONS_IN_INT8 = 4  # MatMulNBits' accuracy_level; at the others its 8-bit kernel is 250 times slower
 
 
 def linear(op: GraphBuilder, parameters: Parameters, x: ir.Value, name: str, *, has_bias: bool = True) -> ir.Value:
     """Applies `{name}.weight` [out, in] and `{name}.bias` [out]. x f32 [rows, in] → f32 [rows, out]."""
     own_name = name.rpartition(".")[2]
     with op.scope(own_name):
-        weight = parameters.float32(f"{name}.weight")
+        weight = parameters.matrix(f"{name}.weight")
         bias = [parameters.float32(f"{name}.bias")] if has_bias else []
+    if isinstance(weight, Kernel):
+        return op.Gemm(x, weight.value, *bias, name=own_name)
+    if isinstance(weight, Int8Matrix):
+        return op.MatMulNBits(
+            *(x, weight.codes, weight.scales, None, None, *bias),
+            name=own_name,
+            domain=MICROSOFT,
+            K=weight.columns,
+            N=weight.out,
+            bits=8,
+            block_size=INT8_BLOCK,
+            accuracy_level=ACTIVATIONS_IN_INT8,
+        )
     return op.Gemm(x, weight, *bias, transB=1, name=own_name)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 from gptoss_weights import GptOssConfig, probe_specs
 
+from gptoss_onnx.graph.attending import grouped_attention, manual_attention
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block
 from gptoss_onnx.graph.builder import GraphBuilder
@@ -12,10 +13,9 @@ from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
-from gptoss_onnx.graph.rope import rope_rotation
-from gptoss_onnx.graph.visibility import visible_keys
+from gptoss_onnx.recipe import Recipe
 
-__all__ = ["OPSET", "build_graph", "graph_probes"]
+__all__ = ["OPSET", "as_output", "build_graph", "cache_dtype", "cache_input", "cache_outputs", "graph_probes"]
 
 OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
 
@@ -27,14 +27,19 @@ def graph_probes(config: GptOssConfig) -> tuple[str, ...]:
 
 
 def build_graph(
-    op: GraphBuilder, config: GptOssConfig, parameters: Parameters, *, probes: Collection[str] = ()
+    op: GraphBuilder,
+    config: GptOssConfig,
+    parameters: Parameters,
+    *,
+    probes: Collection[str] = (),
+    recipe: Recipe | None = None,
 ) -> ir.Graph:
-    """Builds the graph; `op` is new, `parameters` makes its values with it.
+    """Builds the graph; `op` is new, `parameters` makes its values with it, in the forms of `recipe`.
 
     Inputs: `input_ids` int64 [B, T]; `attention_mask` int64 [B, total], 1 for real tokens, past ones
     first; `past_key_values.{i}.key` and `.value` f32 [B, K, past, H].
     Outputs: `logits` f32 [B, T, V]; `present.{i}.key` and `.value`; the probes under their names,
-    with a batch axis in front.
+    with a batch axis in front. A graph of one static shape has no cache, neither in nor out.
 
     Raises:
         ValueError: a probe is not known; `tokens` and `logits` are, and need no asking.
@@ -46,28 +51,35 @@ def build_graph(
     if unknown:
         raise ValueError(f"no probe is called {', '.join(unknown)}; there are {', '.join(specs)}")
     report = Report(probes)
+    recipe = recipe or Recipe()
+    static = recipe.static
+    batch_axis, length_axis = ("batch", "sequence") if static is None else (static.batch, static.length)
 
-    token_ids = op.input("input_ids", ir.DataType.INT64, "batch", "sequence")
-    mask = op.input("attention_mask", ir.DataType.INT64, "batch", "total")
-    past = [_cache_input(op, config, layer) for layer in range(config.num_hidden_layers)]
-
-    visibility = visible_keys(op, config, token_ids=token_ids, mask=mask, window_cache=past[0].key)
-    rotation = rope_rotation(op, config, visibility.query_positions)
+    token_ids = op.input("input_ids", ir.DataType.INT64, batch_axis, length_axis)
+    mask = op.input("attention_mask", ir.DataType.INT64, batch_axis, "total" if static is None else static.length)
+    layers = range(config.num_hidden_layers)
+    dtype = cache_dtype(recipe)
+    past = [cache_input(op, config, layer, dtype) for layer in layers] if static is None else []
+    window_cache = past[0].key if past else None
+    if recipe.attention == "manual":
+        attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=window_cache)
+    else:
+        attend = grouped_attention(op, config, parameters, token_ids=token_ids, mask=mask, probes=probes, dtype=dtype)
     with op.scope("model.embed_tokens"):
         rows = op.Gather(parameters.stored("model.embed_tokens.weight"), op.reshape(token_ids, -1), axis=0)
         x = op.Cast(rows, to=ir.DataType.FLOAT)
     report("embedding", x)
     present = []
-    for layer in range(config.num_hidden_layers):
+    for layer in layers:
         x, cache = block(
             op,
             config,
             parameters,
             x,
             layer=layer,
-            past=past[layer],
-            visibility=visibility,
-            rotation=rotation,
+            past=past[layer] if past else None,
+            attend=attend,
+            recipe=recipe,
             report=report.layer(layer),
         )
         present.append(cache)
@@ -76,44 +88,58 @@ def build_graph(
     report("final_norm", x)
     logits = linear(op, parameters, x, "lm_head", has_bias=False)
 
-    batch, length = op.size(token_ids, 0), op.size(token_ids, 1)
-
     def output(name: str, value: ir.Value) -> ir.Value:
         sizes = specs[name].shape[1:]  # behind T
-        shaped = op.reshape(value, batch, length, *sizes, name=f"outputs.{name}")
+        extents = (op.size(token_ids, 0), op.size(token_ids, 1)) if static is None else (static.batch, static.length)
+        shaped = op.reshape(value, *extents, *sizes, name=f"outputs.{name}")
         dtype = ir.DataType.INT64 if specs[name].is_integer else ir.DataType.FLOAT
-        return _as_output(shaped, name, dtype, "batch", "sequence", *sizes)
+        return as_output(shaped, name, dtype, batch_axis, length_axis, *sizes)
 
-    outputs = [output("logits", logits)]
-    for layer, cache in enumerate(present):
-        shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
-        outputs.append(_as_output(cache.key, f"present.{layer}.key", ir.DataType.FLOAT, *shape))
-        outputs.append(_as_output(cache.value, f"present.{layer}.value", ir.DataType.FLOAT, *shape))
+    inputs, outputs = [token_ids, mask], [output("logits", logits)]
+    if static is None:
+        inputs += [value for cache in past for value in (cache.key, cache.value)]
+        for layer, cache in enumerate(present):
+            outputs += cache_outputs(config, layer, cache, dtype)
     outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
-
-    inputs = [token_ids, mask, *(value for cache in past for value in (cache.key, cache.value))]
     return ir.Graph(
         inputs,
         outputs,
         nodes=op.nodes,
         initializers=list(op.initializers.values()),
-        opset_imports={"": OPSET},
+        opset_imports={"": OPSET} | dict.fromkeys(sorted(op.domains), 1),
         name="gpt_oss",
     )
+
+
+def cache_dtype(recipe: Recipe) -> ir.DataType:
+    """What keys and values are kept in: f16 on CUDA, whose attention has nothing wider."""
+    is_half = recipe.profile == "cuda" and recipe.attention == "grouped-query"
+    return ir.DataType.FLOAT16 if is_half else ir.DataType.FLOAT
+
+
+def cache_outputs(config: GptOssConfig, layer: int, cache: LayerCache, dtype: ir.DataType) -> list[ir.Value]:
+    """The cache of a layer as the outputs `present.{layer}.key` and `.value`."""
+    shape = ("batch", config.num_key_value_heads, f"present_{_kind(config, layer)}", config.head_dim)
+    return [
+        as_output(value, f"present.{layer}.{part}", dtype, *shape)
+        for part, value in (("key", cache.key), ("value", cache.value))
+    ]
 
 
 def _kind(config: GptOssConfig, layer: int) -> str:
     return "window" if config.is_sliding(layer) else "total"
 
 
-def _cache_input(op: GraphBuilder, config: GptOssConfig, layer: int) -> LayerCache:
+def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int, dtype: ir.DataType) -> LayerCache:
+    """The inputs `past_key_values.{layer}.key` and `.value`."""
     shape = ("batch", config.num_key_value_heads, f"past_{_kind(config, layer)}", config.head_dim)
     return LayerCache(
-        key=op.input(f"past_key_values.{layer}.key", ir.DataType.FLOAT, *shape),
-        value=op.input(f"past_key_values.{layer}.value", ir.DataType.FLOAT, *shape),
+        key=op.input(f"past_key_values.{layer}.key", dtype, *shape),
+        value=op.input(f"past_key_values.{layer}.value", dtype, *shape),
     )
 
 
-def _as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
+def as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
+    """The value under its final name, with type and shape."""
     value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
     return value

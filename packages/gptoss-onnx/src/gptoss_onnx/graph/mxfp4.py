@@ -1,4 +1,4 @@
-"""MXFP4 inside the graph: one expert's matrix decoded from its packed bytes, in operators of opset 21.
+"""MXFP4 inside the graph: one expert's matrix decoded from its packed bytes or int8 codes, in operators of opset 21.
 
 Twice a code is an integer from −12 to 12, so it fits int8, and a block is an int8 row with the
 scale 2^(e − 128): DequantizeLinear per row decodes it exactly, subnormal products included. A byte holds the
@@ -9,14 +9,15 @@ Memory: one expert in f32, half a matrix at a time.
 
 import numpy as np
 import onnx_ir as ir
-from gptoss_weights import FP4_VALUES
+from gptoss_weights import FP4_VALUES, MXFP4_BLOCK_SIZE
 
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
-from gptoss_onnx.graph.parameters import PackedExperts
+from gptoss_onnx.graph.parameters import Int8Experts, PackedExperts
 
-__all__ = ["packed_linear"]
+__all__ = ["int8_linear", "packed_linear"]
 
 BYTES_PER_BLOCK = 16  # of 32 values
+INT8_ZERO = 128  # the code of zero, as ONNX Runtime's operators have it
 SCALE_BIAS = 128  # 127 of MXFP4, and one for the doubled codes
 
 
@@ -34,6 +35,17 @@ def packed_linear(
         weight = op.reshape(op.DequantizeLinear(doubled, scales, axis=0), out, columns // 2)
         total = op.Gemm(op.slice(x, parity, INT64_MAX, axis=1, step=2), weight, total, transB=1)
     return total
+
+
+def int8_linear(
+    op: GraphBuilder, x: ir.Value, matrices: Int8Experts, bias: ir.Value, *, expert: ir.Value, out: int, columns: int
+) -> ir.Value:
+    """`packed_linear` of a matrix in int8: codes uint8 [E, out, columns], scales f32 [E, out, columns / 32]."""
+    codes = op.reshape(op.Gather(matrices.codes, expert, axis=0), -1, MXFP4_BLOCK_SIZE)
+    scales = op.reshape(op.Gather(matrices.scales, expert, axis=0), -1)
+    zeros = op.Expand(op.scalar(INT8_ZERO, np.uint8), op.Shape(scales))
+    weight = op.reshape(op.DequantizeLinear(codes, scales, zeros, axis=0), out, columns)
+    return op.Gemm(x, weight, bias, transB=1)
 
 
 def _doubled_codes(op: GraphBuilder, parity: int) -> ir.Value:

@@ -1,11 +1,11 @@
-"""What the graph asks of a checkpoint: values by canonical name."""
+"""What the graph asks of a checkpoint: values by canonical name, in the forms that the export has chosen."""
 
 import dataclasses
 from typing import Protocol
 
 import onnx_ir as ir
 
-__all__ = ["PackedExperts", "Parameters"]
+__all__ = ["Fp4Experts", "Int8Experts", "Int8Matrix", "Kernel", "PackedExperts", "Parameters"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +14,39 @@ class PackedExperts:
 
     blocks: ir.Value
     scales: ir.Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Fp4Experts:
+    """The same bytes as QMoE takes them: codes uint8 [E, out, in / 2], scales float8e8m0 [E, out, in / 32]."""
+
+    codes: ir.Value
+    scales: ir.Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Experts:
+    """The same in int8: codes uint8 [E, out, in] around 128, scales f32 [E, out, in / 32]."""
+
+    codes: ir.Value
+    scales: ir.Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A dense matrix the other way round: f32 [in, out], which one row of activations reads in order."""
+
+    value: ir.Value
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Matrix:
+    """A dense matrix [out, columns], rounded: codes uint8 [out, G, 32] around 128, scales f32 [out, G]."""
+
+    codes: ir.Value
+    scales: ir.Value
+    out: int
+    columns: int
 
 
 class Parameters(Protocol):
@@ -25,5 +58,14 @@ class Parameters(Protocol):
     def float32(self, name: str) -> ir.Value:
         """The tensor in f32."""
 
-    def experts(self, name: str) -> PackedExperts | ir.Value:
-        """An expert matrix [E, out, in]: packed, or as it is stored."""
+    def matrix(self, name: str) -> ir.Value | Kernel | Int8Matrix:
+        """A dense matrix: f32 [out, in], or in another form."""
+
+    def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:
+        """An expert matrix [E, out, in]: packed, in int8, or in the dtype that it is stored in."""
+
+    def fp4_experts(self, name: str) -> Fp4Experts:
+        """A packed expert matrix for an operator that reads FP4 itself."""
+
+    def rotation_table(self, name: str) -> ir.Value:
+        """`cos` or `sin` of every position's angles, times the concentration, f32 [positions, H/2]."""

@@ -31,17 +31,17 @@ class Visibility:
         query_positions: int64 [B, T]; of padding, that of the real token before it, at least 0.
         full_bias: f32 [B, 1, T, total], 0 where a query sees a key of a full layer, else −inf.
         window_bias: f32 [B, 1, T, R + T], the same for a sliding layer's cache and new rows.
-        kept_rows: int64 [B, K, kept, 1], the rows that a sliding layer keeps for the next step.
+        kept_rows: int64 [B, K, kept, 1], the rows that a sliding layer keeps for the next step; None without a cache.
     """
 
     query_positions: ir.Value
     full_bias: ir.Value
     window_bias: ir.Value
-    kept_rows: ir.Value
+    kept_rows: ir.Value | None
 
 
 def visible_keys(
-    op: GraphBuilder, config: GptOssConfig, *, token_ids: ir.Value, mask: ir.Value, window_cache: ir.Value
+    op: GraphBuilder, config: GptOssConfig, *, token_ids: ir.Value, mask: ir.Value, window_cache: ir.Value | None
 ) -> Visibility:
     """Computes the visibility of one step.
 
@@ -50,7 +50,7 @@ def visible_keys(
         config: Gives the window and the number of key heads.
         token_ids: int64 [B, T], the new tokens.
         mask: int64 [B, total], 1 where a token is real; its last T columns are the new ones.
-        window_cache: f32 [B, K, R, H], the cache of any sliding layer.
+        window_cache: f32 [B, K, R, H], the cache of any sliding layer; None without a cache, for a whole sequence.
     """
     with op.scope("visibility"):
         is_real = op.Cast(mask, to=ir.DataType.BOOL, name="is_real")
@@ -64,15 +64,11 @@ def visible_keys(
             op.Unsqueeze(is_real, op.ints(1)), op.LessOrEqual(op.Unsqueeze(positions, op.ints(1)), query)
         )
 
-        cached = op.Range(op.scalar(0, np.int64), _scalar(op, op.size(window_cache, 2)), op.scalar(1, np.int64))
-        past_count = op.ReduceSum(op.slice(mask, 0, past_length, axis=1), op.ints(1), keepdims=1)
-        cached_positions = op.Add(op.Sub(past_count, op.size(window_cache, 2)), cached, name="cached_positions")
-        key_positions = op.Concat(cached_positions, query_positions, axis=1)
-        key_is_real = op.Concat(
-            op.GreaterOrEqual(cached_positions, op.scalar(0, np.int64)),
-            op.slice(is_real, past_length, INT64_MAX, axis=1),
-            axis=1,
-        )
+        key_positions, key_is_real = query_positions, is_real
+        if window_cache is not None:
+            key_positions, key_is_real = _with_cached(
+                op, window_cache, mask, past_length, query_positions=query_positions, is_real=is_real
+            )
         keys = op.Unsqueeze(key_positions, op.ints(1))
         window_start = op.Sub(query, op.scalar(config.sliding_window, np.int64))
         window_sees = op.And(
@@ -83,8 +79,29 @@ def visible_keys(
             query_positions=op.Max(query_positions, op.scalar(0, np.int64), name="query_positions"),
             full_bias=_bias(op, full_sees, name="full_bias"),
             window_bias=_bias(op, window_sees, name="window_bias"),
-            kept_rows=_last_real_rows(op, config, key_is_real),
+            kept_rows=None if window_cache is None else _last_real_rows(op, config, key_is_real),
         )
+
+
+def _with_cached(
+    op: GraphBuilder,
+    window_cache: ir.Value,
+    mask: ir.Value,
+    past_length: ir.Value,
+    *,
+    query_positions: ir.Value,
+    is_real: ir.Value,
+) -> tuple[ir.Value, ir.Value]:
+    """Positions of a sliding layer's rows, cached ones first, int64 [B, R + T], and which of them are real."""
+    rows = op.size(window_cache, 2)
+    cached = op.Range(op.scalar(0, np.int64), _scalar(op, rows), op.scalar(1, np.int64))
+    past_count = op.ReduceSum(op.slice(mask, 0, past_length, axis=1), op.ints(1), keepdims=1)
+    cached_positions = op.Add(op.Sub(past_count, rows), cached, name="cached_positions")
+    new_is_real = op.slice(is_real, past_length, INT64_MAX, axis=1)
+    return (
+        op.Concat(cached_positions, query_positions, axis=1),
+        op.Concat(op.GreaterOrEqual(cached_positions, op.scalar(0, np.int64)), new_is_real, axis=1),
+    )
 
 
 def _last_real_rows(op: GraphBuilder, config: GptOssConfig, is_real: ir.Value) -> ir.Value:

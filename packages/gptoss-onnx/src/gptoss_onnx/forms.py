@@ -1,0 +1,186 @@
+"""Forms: the arrays that an export writes in place of a checkpoint's tensors, computed some rows at a time.
+
+Each form takes one tensor and gives one or two arrays of other names, whose rows (of the first
+axis) are independent, so that memory is bounded by a slice whatever the size of the model.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import numpy as np
+from gptoss_weights import (
+    FP4_VALUES,
+    MXFP4_BLOCK_SIZE,
+    Checkpoint,
+    GptOssConfig,
+    Mxfp4Tensor,
+    rope_concentration,
+)
+
+from gptoss_onnx.recipe import INT8_BLOCK, Recipe
+
+__all__ = ["ComputedArrays", "codes_name", "computed_arrays", "kernel_name", "scales_name", "table_name"]
+
+SLICE_BYTES = 64 << 20  # of the arrays at a time
+INT8_ZERO = 128
+LARGEST_INT8 = 127
+SCALE_BIAS = 128  # 127 of MXFP4, and one for the doubled codes
+
+type Shapes = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+type Rows = tuple[np.ndarray, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputedArrays:
+    """Arrays that are computed together.
+
+    Attributes:
+        shapes: Raw name → dtype and shape; all have as many rows.
+        rows: Their rows start … stop − 1, in the same order.
+    """
+
+    shapes: Shapes
+    rows: Callable[[int, int], Rows]
+
+    def pieces(self) -> Iterator[tuple[int, Rows]]:
+        """All rows, some at a time: the first row's number, and the rows."""
+        count = next(iter(self.shapes.values()))[1][0]
+        nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.shapes.values())
+        step = max(1, SLICE_BYTES // max(1, nbytes // count))
+        for start in range(0, count, step):
+            yield start, self.rows(start, min(start + step, count))
+
+
+def kernel_name(name: str) -> str:
+    """Of a dense matrix, the other way round."""
+    return f"{name}.kernel"
+
+
+def codes_name(name: str) -> str:
+    """Of a matrix in int8."""
+    return f"{name}.int8"
+
+
+def scales_name(name: str) -> str:
+    """Of its scales."""
+    return f"{name}.int8_scales"
+
+
+def table_name(name: str) -> str:
+    """Of a rotation table, `cos` or `sin`."""
+    return f"rotary.{name}"
+
+
+def computed_arrays(
+    checkpoint: Checkpoint, recipe: Recipe, names: Collection[str]
+) -> tuple[list[ComputedArrays], set[str]]:
+    """What a recipe computes of some tensors, and the canonical names of those that it leaves as they are."""
+    computed, unchanged = [], set()
+    for name in names:
+        array = _computed(checkpoint, recipe, name)
+        if array is None:
+            unchanged.add(name)
+        else:
+            computed.append(array)
+    if recipe.attention == "grouped-query" and any("self_attn" in name for name in names):
+        computed.append(_rotation_tables(checkpoint.config))
+    return computed, unchanged
+
+
+def _computed(checkpoint: Checkpoint, recipe: Recipe, name: str) -> ComputedArrays | None:
+    is_matrix = len(checkpoint.specs[name].shape) == 2 and name.endswith(".weight")
+    if name.endswith(("gate_up_proj", "down_proj")):
+        if recipe.experts == "int8":
+            return _int8_experts(checkpoint, name)
+        return _float32(checkpoint, name) if recipe.experts == "float32" else None
+    if name == "model.embed_tokens.weight" or recipe.dense == "stored":
+        return None
+    if recipe.profile == "portable" or not is_matrix:
+        return None if checkpoint.array_dtype(name) == np.float32 else _float32(checkpoint, name)
+    if recipe.dense == "int8" and not name.endswith("router.weight"):
+        return _int8_matrix(checkpoint, name)
+    return _kernel(checkpoint, name)
+
+
+def _float32(checkpoint: Checkpoint, name: str) -> ComputedArrays:
+    def rows(start: int, stop: int) -> Rows:
+        return (_decoded(checkpoint, name, slice(start, stop)),)
+
+    return ComputedArrays({name: (np.dtype(np.float32), checkpoint.specs[name].shape)}, rows)
+
+
+def _kernel(checkpoint: Checkpoint, name: str) -> ComputedArrays:
+    out, columns = checkpoint.specs[name].shape
+
+    def rows(start: int, stop: int) -> Rows:
+        return (checkpoint.read_array(name, (slice(None), slice(start, stop))).T.astype(np.float32),)
+
+    return ComputedArrays({kernel_name(name): (np.dtype(np.float32), (columns, out))}, rows)
+
+
+def _int8_experts(checkpoint: Checkpoint, name: str) -> ComputedArrays:
+    experts, out, columns = checkpoint.specs[name].shape
+    pairs = _code_pairs()
+
+    def rows(start: int, stop: int) -> Rows:
+        packed = checkpoint.read(name, (slice(start, stop),))
+        assert isinstance(packed, Mxfp4Tensor), f"{name} is not packed"
+        codes = pairs[packed.blocks].view(np.uint8).reshape(stop - start, out, columns)
+        return codes, np.ldexp(np.float32(1), packed.scales.astype(np.int32) - SCALE_BIAS)
+
+    return ComputedArrays(
+        {
+            codes_name(name): (np.dtype(np.uint8), (experts, out, columns)),
+            scales_name(name): (np.dtype(np.float32), (experts, out, columns // MXFP4_BLOCK_SIZE)),
+        },
+        rows,
+    )
+
+
+def _code_pairs() -> np.ndarray:
+    """Byte of two FP4 codes, the low one first → two bytes: twice their values, around 128; uint16 [256]."""
+    codes = np.arange(256)[:, None] >> np.array([0, 4]) & 15
+    doubled = (2 * np.array(FP4_VALUES))[codes] + INT8_ZERO
+    pairs: np.ndarray = doubled.astype(np.uint8).view(np.uint16)[:, 0]
+    return pairs
+
+
+def _int8_matrix(checkpoint: Checkpoint, name: str) -> ComputedArrays:
+    """Rounded to the nearest of 255 steps, with a scale for 32 columns of a row."""
+    out, columns = checkpoint.specs[name].shape
+    blocks = -(-columns // INT8_BLOCK)
+
+    def rows(start: int, stop: int) -> Rows:
+        values = checkpoint.read_array(name, (slice(start, stop),)).astype(np.float32)
+        padded = np.pad(values, ((0, 0), (0, blocks * INT8_BLOCK - columns)))
+        by_block = padded.reshape(stop - start, blocks, INT8_BLOCK)
+        scales = np.abs(by_block).max(axis=-1) / np.float32(LARGEST_INT8)
+        steps = by_block / np.where(scales == 0, np.float32(1), scales)[..., None]
+        return (np.rint(steps) + INT8_ZERO).astype(np.uint8), scales
+
+    return ComputedArrays(
+        {
+            codes_name(name): (np.dtype(np.uint8), (out, blocks, INT8_BLOCK)),
+            scales_name(name): (np.dtype(np.float32), (out, blocks)),
+        },
+        rows,
+    )
+
+
+def _rotation_tables(config: GptOssConfig) -> ComputedArrays:
+    """Cos and sin of position × frequency in f32, as the official code computes them, times the concentration."""
+    frequencies = config.inverse_frequencies().astype(np.float32)
+    concentration = np.float32(rope_concentration(config.rope_scaling_factor))
+    shape = (config.max_position_embeddings, len(frequencies))
+
+    def rows(start: int, stop: int) -> Rows:
+        angles = np.arange(start, stop, dtype=np.float32)[:, None] * frequencies
+        return np.cos(angles) * concentration, np.sin(angles) * concentration
+
+    return ComputedArrays({table_name(part): (np.dtype(np.float32), shape) for part in ("cos", "sin")}, rows)
+
+
+def _decoded(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
+    tensor = checkpoint.read(name, (rows,))
+    return tensor.decode(np.float32) if isinstance(tensor, Mxfp4Tensor) else tensor.astype(np.float32)

@@ -1,0 +1,99 @@
+"""SharedCache: keys and values in buffers that the graph writes into, step after step."""
+
+import dataclasses
+
+import numpy as np
+import onnxruntime as ort
+from gptoss_weights import GptOssConfig
+
+from gptoss_onnx.errors import RequestError
+from gptoss_onnx.kv_cache import cache_names, layer_of
+
+__all__ = ["SharedCache"]
+
+SMALLEST_ROOM = 64  # tokens of a full layer
+WINDOW_SLACK = 64  # rows beyond the window, so that a sliding layer moves its rows so much less often
+
+
+class _Buffers:
+    """The memory: name → f32 [B, K, rows, H], and how often it was handed on."""
+
+    def __init__(self, config: GptOssConfig, batch: int, room: int) -> None:
+        self.config = config
+        self.room = room
+        self.handed_on = 0
+        self.arrays = {name: self._array(name, batch, room) for name in cache_names(config)}
+        self.values: dict[tuple[str, int | None], ort.OrtValue] = {}
+
+    def _array(self, name: str, batch: int, room: int) -> np.ndarray:
+        is_sliding = self.config.is_sliding(layer_of(name))
+        rows = self.config.sliding_window + WINDOW_SLACK if is_sliding else room
+        return np.zeros((batch, self.config.num_key_value_heads, rows, self.config.head_dim), np.float32)
+
+    def grow(self, room: int) -> None:
+        """Makes room for more tokens on the full layers."""
+        for name, old in self.arrays.items():
+            if not self.config.is_sliding(layer_of(name)):
+                self.arrays[name] = self._array(name, len(old), room)
+                self.arrays[name][:, :, : old.shape[2]] = old
+        self.room = room
+        self.values.clear()
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedCache:
+    """What a step returns; using it in the next takes its memory over, so it can be used only once.
+
+    Attributes:
+        lengths: Tokens of each sequence, int64 [B].
+    """
+
+    lengths: np.ndarray
+    _buffers: _Buffers
+    _number: int
+
+    @staticmethod
+    def empty(config: GptOssConfig, batch: int, max_length: int | None) -> "SharedCache":
+        """A cache of nothing, with room for so many tokens."""
+        room = min(max(max_length or 0, SMALLEST_ROOM), config.max_position_embeddings)
+        return SharedCache(np.zeros(batch, np.int64), _Buffers(config, batch, room), 0)
+
+    @property
+    def batch(self) -> int:
+        """Number of sequences."""
+        return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the buffers."""
+        return sum(array.nbytes for array in self._buffers.arrays.values())
+
+    def taken_over(self, *, room: int) -> "SharedCache":
+        """The same for the next step, with room for so many tokens; this one is of no use any more.
+
+        Raises:
+            RequestError: another step has taken the memory over already.
+        """
+        buffers = self._buffers
+        if buffers.handed_on != self._number:
+            raise RequestError(
+                "the cache was used by another step, which has written into its memory",
+                fix="Pass the cache that the last step returned, or begin anew with init_cache.",
+            )
+        buffers.handed_on += 1
+        if room > buffers.room:
+            buffers.grow(min(max(room, 2 * buffers.room), buffers.config.max_position_embeddings))
+        return SharedCache(self.lengths, buffers, buffers.handed_on)
+
+    def grown_by(self, tokens: np.ndarray) -> "SharedCache":
+        """The same memory, after so many more tokens of each sequence."""
+        return SharedCache(self.lengths + tokens, self._buffers, self._number)
+
+    def value(self, name: str, sequence: int | None) -> ort.OrtValue:
+        """The buffer of one cache input, for one sequence [1, K, rows, H] or for all; no copy."""
+        buffers = self._buffers
+        if (name, sequence) not in buffers.values:
+            array = buffers.arrays[name]
+            part = array if sequence is None else array[sequence : sequence + 1]
+            buffers.values[name, sequence] = ort.OrtValue.ortvalue_from_numpy(part)
+        return buffers.values[name, sequence]

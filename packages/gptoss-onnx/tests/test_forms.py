@@ -1,0 +1,93 @@
+"""Other forms of the same numbers, read back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from gptoss_onnx.forms import codes_name, computed_arrays, kernel_name, scales_name, table_name
+from gptoss_onnx.recipe import choose_recipe
+from gptoss_weights import Mxfp4Tensor, random_checkpoint
+from gptoss_weights.testing import tiny_config
+
+
+@pytest.fixture(scope="module")
+def source():
+    return random_checkpoint(tiny_config(head_dim=32), seed=1)
+
+
+def arrays(source, **options):
+    computed, unchanged = computed_arrays(source, choose_recipe(source, **options), list(source))
+    found = {}
+    for group in computed:
+        for name, (dtype, shape) in group.shapes.items():
+            found[name] = np.empty(shape, dtype)
+        for start, rows in group.pieces():
+            for name, piece in zip(group.shapes, rows, strict=True):
+                assert piece.dtype == found[name].dtype
+                found[name][start : start + len(piece)] = piece
+    return found, unchanged
+
+
+def test_int8_holds_mxfp4_exactly_every_code_and_every_scale(monkeypatch):
+    """All 256 bytes under all scales whose values are finite in f32."""
+    source = random_checkpoint(tiny_config(num_experts=256, num_hidden_layers=1), seed=0)
+    name = "model.layers.0.mlp.experts.down_proj"
+    experts, out, columns = source.specs[name].shape
+    blocks = np.resize(np.arange(256, dtype=np.uint8), (experts, out, columns // 32, 16))
+    scales = np.broadcast_to(np.arange(256, dtype=np.uint8).clip(0, 252)[:, None, None], (experts, out, columns // 32))
+    tensor = Mxfp4Tensor(blocks, np.ascontiguousarray(scales))
+    monkeypatch.setattr(
+        source,
+        "read",
+        lambda asked, index=(): (
+            Mxfp4Tensor(tensor.blocks[index[0]], tensor.scales[index[0]]) if asked == name else None
+        ),
+    )
+    computed, _ = computed_arrays(source, dataclasses.replace(choose_recipe_unread(), experts="int8"), [name])
+    [group] = computed
+    codes, factors = group.rows(0, experts)
+    values = (codes.astype(np.float64) - 128).reshape(*factors.shape, 32) * factors[..., None]
+    assert (values.reshape(tensor.shape) == tensor.decode(np.float32)).all()
+    assert set(np.unique(codes)) <= set(range(128 - 12, 128 + 13))
+
+
+def choose_recipe_unread():
+    return choose_recipe(random_checkpoint(tiny_config(), seed=0), profile="fast")
+
+
+def test_a_kernel_is_the_matrix_the_other_way_round_in_slices_too(source, monkeypatch):
+    whole, _ = arrays(source, profile="fast")
+    monkeypatch.setattr("gptoss_onnx.forms.SLICE_BYTES", 3000)
+    sliced, _ = arrays(source, profile="fast")
+    for name in ("lm_head.weight", "model.layers.1.self_attn.k_proj.weight", "model.layers.0.mlp.router.weight"):
+        expected = source.read_array(name).T.astype(np.float32)
+        assert (whole[kernel_name(name)] == expected).all()
+        assert (sliced[kernel_name(name)] == expected).all()
+
+
+def test_rounded_matrices_are_within_half_a_step_and_the_routers_is_none(source):
+    found, _ = arrays(source, profile="fast", dense="int8")
+    name = "model.layers.1.self_attn.o_proj.weight"
+    matrix = source.read_array(name).astype(np.float64)
+    out, columns = matrix.shape
+    scales = found[scales_name(name)].astype(np.float64)
+    restored = ((found[codes_name(name)].astype(np.float64) - 128) * scales[..., None]).reshape(out, -1)
+    assert (np.abs(restored[:, :columns] - matrix) <= 0.5001 * np.repeat(scales, 32, axis=1)[:, :columns]).all()
+    assert found[codes_name(name)].min() >= 1
+    assert kernel_name("model.layers.1.mlp.router.weight") in found
+
+
+def test_rotation_tables_cover_every_position_that_the_config_is_meant_for(source):
+    found, _ = arrays(source, profile="fast")
+    config = source.config
+    for name, function in (("cos", np.cos), ("sin", np.sin)):
+        table = found[table_name(name)]
+        assert table.shape == (config.max_position_embeddings, config.head_dim // 2)
+        angles = (np.float32(131071) * config.inverse_frequencies().astype(np.float32)).astype(np.float64)
+        np.testing.assert_allclose(table[131071], 1.3465735903 * function(angles), atol=1e-6)
+
+
+def test_portable_leaves_everything_as_it_is(source):
+    found, unchanged = arrays(source)
+    assert found == {}
+    assert unchanged == set(source)
