@@ -55,6 +55,8 @@ class TraceMetadata:
         versions: Distribution → version of everything that could change a number.
         options: Further choices of the source, e.g. its strategy for experts.
         command: The command that records this trace again.
+        is_partial: Whether the source knows only some of the probes, e.g. nothing but logits; what it
+            lacks is then named and not counted against it.
     """
 
     source: str
@@ -64,6 +66,7 @@ class TraceMetadata:
     versions: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     options: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     command: str | None = None
+    is_partial: bool = False
 
     def to_strings(self) -> dict[str, str]:
         """As the metadata of a safetensors file, which knows strings only."""
@@ -72,6 +75,8 @@ class TraceMetadata:
             strings["checkpoint_digest"] = self.checkpoint_digest
         if self.config is not None:
             strings["config"] = json.dumps(self.config.numbers())
+        if self.is_partial:
+            strings["partial"] = "true"
         strings["versions"] = json.dumps(dict(sorted(self.versions.items())))
         strings["options"] = json.dumps(dict(sorted(self.options.items())))
         if self.command is not None:
@@ -102,6 +107,7 @@ class TraceMetadata:
             versions={name: str(value) for name, value in _json_object(strings, "versions", where).items()},
             options={name: str(value) for name, value in _json_object(strings, "options", where).items()},
             command=strings.get("command"),
+            is_partial=strings.get("partial") == "true",
         )
 
 

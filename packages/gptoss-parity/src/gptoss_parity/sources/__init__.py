@@ -20,8 +20,10 @@ class _Entry(NamedTuple):
 
 _ENTRIES = {
     "torch": _Entry("openai_torch", "OpenAITorchSource", "torch", ("gpt_oss", "torch")),
+    "hf": _Entry("transformers", "TransformersSource", "hf", ("transformers", "torch")),
     "jax": _Entry("jax", "JaxSource", "jax", ("gptoss_model", "flax", "jax")),
     "onnx": _Entry("onnx", "OnnxSource", "onnx", ("gptoss_onnx", "onnx", "onnx_ir", "onnxruntime")),
+    "numpy": _Entry("plain", "PlainSource", "", ()),
 }
 SOURCES = tuple(_ENTRIES)
 
