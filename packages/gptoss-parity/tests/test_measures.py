@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from gptoss_parity import FLOAT32, Reach
-from gptoss_parity.measures import align_router_weights, measure_probe
+from gptoss_parity.measures import align_by_expert, measure_probe
 from gptoss_parity.probe_names import parse_probe_name
 
 CLEAN = np.zeros(4, np.int8)
@@ -86,6 +86,6 @@ def test_not_finite_value_fails_on_either_side_and_on_both(values, value):
 
 def test_router_weights_are_aligned_by_expert():
     weights = np.array([[0.6, 0.4]])
-    first = align_router_weights(weights, np.array([[3, 1]]))
-    second = align_router_weights(weights[:, ::-1], np.array([[1, 3]]))
+    first = align_by_expert(weights, np.array([[3, 1]]))
+    second = align_by_expert(weights[:, ::-1], np.array([[1, 3]]))
     np.testing.assert_array_equal(first, second)

@@ -73,7 +73,10 @@ class PlainModel:
         """Softmax over scores [N, T, S] and one sink a head [N], which contributes no value."""
         largest = np.maximum(scores.max(axis=-1), sinks[:, None])[..., None]
         exponentials = np.exp(scores - largest)
-        return exponentials / (exponentials.sum(axis=-1, keepdims=True) + np.exp(sinks[:, None, None] - largest))
+        shares: np.ndarray = exponentials / (
+            exponentials.sum(axis=-1, keepdims=True) + np.exp(sinks[:, None, None] - largest)
+        )
+        return shares
 
     def router_logits(self, x: np.ndarray, layer: int) -> np.ndarray:
         """Router logits [T, E] of the normalised residual stream."""
@@ -100,7 +103,8 @@ class PlainModel:
 
     def activated(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
         """SwiGLU of what was clamped."""
-        return gate / (1 + np.exp(-np.float32(SWIGLU_ALPHA) * gate)) * (up + 1)
+        result: np.ndarray = gate / (1 + np.exp(-np.float32(SWIGLU_ALPHA) * gate)) * (up + 1)
+        return result
 
     # ------------------------------------------------------------------------------ the way between
 
@@ -182,7 +186,8 @@ class PlainModel:
 
     def _linear(self, x: np.ndarray, name: str) -> np.ndarray:
         weight, bias = (self._read(f"{name}.{part}") for part in ("weight", "bias"))
-        return x @ weight.T + bias
+        result: np.ndarray = x @ weight.T + bias
+        return result
 
     def _embedded(self, tokens: np.ndarray) -> np.ndarray:
         """The tokens' rows of the embedding, and no others, float32 [T, D]."""

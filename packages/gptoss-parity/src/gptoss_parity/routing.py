@@ -20,6 +20,8 @@ from gptoss_parity.trace import Trace
 
 __all__ = ["Flip", "FlipKind", "LayerRouting", "Reach", "Routing", "compare_routing"]
 
+_BEHIND_ROUTING = ("pre_activation", "activated", "expert_outputs", "combined_output", "output")
+
 
 class FlipKind(enum.StrEnum):
     """Why two implementations chose other experts."""
@@ -90,7 +92,7 @@ class Routing:
     def reach_at(self, layer: int | None, kind: str, tokens: int) -> np.ndarray:
         """The tokens' `Reach` at a probe: before a layer's experts, after them, or outside the layers."""
         if layer is not None:
-            return (self.out_of if kind == "output" else self.into).get(layer, np.zeros(tokens, np.int8))
+            return (self.out_of if kind in _BEHIND_ROUTING else self.into).get(layer, np.zeros(tokens, np.int8))
         if kind == "embedding" or not self.out_of:
             return np.zeros(tokens, np.int8)
         return self.out_of[max(self.out_of)]

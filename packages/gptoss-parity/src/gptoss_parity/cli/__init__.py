@@ -9,6 +9,7 @@ _COMMANDS = {
     "compare": "gptoss_parity.cli.compare:compare_command",
     "demo": "gptoss_parity.cli.demo:demo_command",
     "record": "gptoss_parity.cli.record:record_command",
+    "verify": "gptoss_parity.cli.verify:verify_command",
 }
 
 

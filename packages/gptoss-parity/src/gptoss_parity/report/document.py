@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from gptoss_parity.compare import Comparison
-from gptoss_parity.measures import Failure, ProbeMeasures
+from gptoss_parity.failures import Failure
+from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.report.content import Continuation, Report
 from gptoss_parity.routing import Flip, FlipKind, LayerRouting, Reach
 from gptoss_parity.tolerances import Tolerances

@@ -9,6 +9,7 @@ from gptoss_parity.compare import Comparison
 from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.probe_names import parse_probe_name
 from gptoss_parity.report.content import Report
+from gptoss_parity.report.numbers import number, percent
 from gptoss_parity.report.plots import (
     error_by_position,
     error_growth,
@@ -34,7 +35,7 @@ def report_page(report: Report) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": _number, "percent": _percent}
+    environment.filters |= {"number": number, "percent": percent}
     sections = [_section(comparison, f"c{place}") for place, comparison in enumerate(report.comparisons)]
     return environment.get_template("report.html").render(report=report, sections=sections)
 
@@ -77,24 +78,26 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
         tiles.append(
             {
                 "label": "largest relative L2",
-                "value": _number(worst.clean_relative_l2),
-                "note": f"{worst.name}; limit {_number(worst.limit)}",
+                "value": number(worst.clean_relative_l2),
+                "note": f"{worst.name}; limit {number(worst.limit)}",
             }
         )
     if logits is not None:
-        overlap = _percent(logits.top_k_overlap)
-        note = f"of {len(comparison.tokens)} tokens; top-5 overlap {overlap}"
-        tiles.append({"label": "same likeliest token", "value": _percent(logits.argmax_agreement), "note": note})
+        overlap = percent(logits.top_k_overlap)
+        note = (
+            f"of {len(comparison.tokens)} tokens; top-{logits.logits.top_k if logits.logits else 0} overlap {overlap}"
+        )
+        tiles.append({"label": "same likeliest token", "value": percent(logits.argmax_agreement), "note": note})
     layers = comparison.routing.layers
     if layers:
         choices = sum(layer.same_experts.size for layer in layers)
         same = sum(int(layer.same_experts.sum()) for layer in layers)
         note = f"{choices - same} of {choices} choices differ"
-        tiles.append({"label": "same experts", "value": _percent(same / choices), "note": note})
+        tiles.append({"label": "same experts", "value": percent(same / choices), "note": note})
     if logits is not None:
         token, entry = logits.max_abs_index
         note = f"token {token}, id {entry}"
-        tiles.append({"label": "largest logit difference", "value": _number(logits.max_abs), "note": note})
+        tiles.append({"label": "largest logit difference", "value": number(logits.max_abs), "note": note})
     return tiles
 
 
@@ -158,17 +161,3 @@ def _layer_of(probe: ProbeMeasures) -> int | None:
 
 def _or_inf(value: float | None) -> float:
     return float("inf") if value is None or value != value else value
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
-
-
-def _percent(share: float | None) -> str:
-    if share is None:
-        return "–"
-    return "100 %" if share == 1 else f"{min(99.9, round(100 * share, 1))} %"

@@ -13,7 +13,7 @@ from gptoss_weights import CheckpointError
 
 __all__ = ["ForeignOnnx"]
 
-_INTEGERS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+_INTEGERS: dict[str, type[np.integer]] = {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
 _PADDING = 0  # any id: it stands behind the prompt
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,8 @@ class _JaxRunner:
         if not self.source.can_replay:
             raise ValueError("experts are replayed only without scan_layers and without a mesh")
         model = nnx.merge(*nnx.split(self.model))  # the modules anew, the parameters shared
-        for layer, indices in zip(model.model.layers, forced, strict=True):
+        layers: Any = model.model.layers  # a list of layers, for they are not scanned
+        for layer, indices in zip(layers, forced, strict=True):
             layer.mlp.router = _ForcedRouter(layer.mlp.router, indices)
         return model
 
@@ -138,15 +140,15 @@ class _JaxRunner:
 class _ForcedRouter(nnx.Module):
     """A router whose choice is given; logits and weights stay its own."""
 
-    def __init__(self, router: nnx.Module, indices: np.ndarray) -> None:
+    def __init__(self, router: Any, indices: np.ndarray) -> None:
         self.router = router
         self.indices = nnx.Variable(jnp.asarray(indices[None], jnp.int32))
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        logits, _, _ = self.router(x)  # type: ignore[operator]  # a gptoss_model Router
+        logits, _, _ = self.router(x)
         indices = self.indices[...]
         chosen = jnp.take_along_axis(logits, indices, axis=-1)
         weights = jax.nn.softmax(chosen.astype(jnp.float32), axis=-1)
-        kept = jnp.finfo(logits.dtype)  # a cast alone XLA may leave out, and compute on in float32
+        kept: Any = jax.numpy.finfo(logits.dtype)  # type: ignore[no-untyped-call]  # a cast alone XLA may leave out, and compute on in float32
         weights = jax.lax.reduce_precision(weights, exponent_bits=kept.nexp, mantissa_bits=kept.nmant)
         return logits, indices, weights.astype(logits.dtype)

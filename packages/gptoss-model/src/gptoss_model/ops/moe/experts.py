@@ -182,7 +182,8 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
 
 def _add_bias(product: jax.Array, bias: jax.Array) -> jax.Array:
     # Barrier: SwiGLU reads every second entry; fused with that, XLA's CPU backend adds and rounds without vectors.
-    return lax.optimization_barrier(add_rounded(product, bias))
+    total: jax.Array = lax.optimization_barrier(add_rounded(product, bias))
+    return total
 
 
 def _matrix(matrices: ExpertMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
