@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from gptoss_parity import FLOAT32, Reach
-from gptoss_parity.measures import align_by_expert, measure_probe
+from gptoss_parity.expert_order import align_by_expert
+from gptoss_parity.measures import measure_probe
 from gptoss_parity.probe_names import parse_probe_name
 
 CLEAN = np.zeros(4, np.int8)

@@ -11,9 +11,10 @@ import numpy as np
 from gptoss_weights import BLOCK_DEBUG_PROBES, CheckpointError, ParityError, probe_specs
 
 from gptoss_parity.canaries import Canary, measure_canaries
+from gptoss_parity.expert_order import in_expert_order, is_by_expert
 from gptoss_parity.failures import Failure
 from gptoss_parity.logits_check import LOGITS, LogitsCheck
-from gptoss_parity.measures import ProbeMeasures, align_by_expert, measure_probe
+from gptoss_parity.measures import ProbeMeasures, measure_probe
 from gptoss_parity.noise import Noise
 from gptoss_parity.probe_names import ProbeName, parse_probe_name
 from gptoss_parity.replay import DivergenceSplit
@@ -21,11 +22,11 @@ from gptoss_parity.routing import FlipKind, Routing, compare_routing
 from gptoss_parity.tolerances import Tolerances, tolerances_for
 from gptoss_parity.trace import TOKENS, Trace, TraceMetadata
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "judge"]
 
 _INDICES = "router_indices"
+_ALWAYS = ("finite", "present")  # failures of the logits that no limit excuses
 _NAMED = 4  # probes, of those that a partial trace holds
-_BY_EXPERT = ("router_weights", "pre_activation", "activated", "expert_outputs")  # [T, k, …], best expert first
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,25 +130,53 @@ def compare(
     limits = tolerances or tolerances_for(reference.metadata.dtype, candidate.metadata.dtype)
     routing = compare_routing(reference, candidate, limits)
     config = reference.metadata.config or candidate.metadata.config
-    failures = [*_missing(reference, candidate), *_real_flips(routing)]
     probes = []
     for probe in _shared_probes(reference, candidate):
         if probe.is_integer:
             continue
-        expected, found = reference[probe.name], candidate[probe.name]
-        if probe.kind in _BY_EXPERT:
-            expected, found, reach = _by_expert(probe, reference, candidate, routing)
-        else:
-            reach = routing.reach_at(probe.layer, probe.kind, len(reference.tokens))
-        measures = measure_probe(probe, expected, found, reach, limits, depth=_depth(probe, reference))
-        probes.append(measures)
-        failures += measures.failures
-    checked = [] if check is None else _checked(check, reference, candidate, probes)
+        expected, found = in_expert_order(probe, reference), in_expert_order(probe, candidate)
+        # A token's values of its own experts are not judged where the other side has others.
+        kind = "output" if is_by_expert(probe) else probe.kind
+        reach = routing.reach_at(probe.layer, kind, len(reference.tokens))
+        probes.append(measure_probe(probe, expected, found, reach, limits, depth=_depth(probe, reference)))
+    logits = (reference[LOGITS], candidate[LOGITS]) if LOGITS in reference and LOGITS in candidate else None
+    comparison = judge(
+        reference, candidate, limits, routing, probes, logits=logits, check=check, judge_all=judge_all,
+        missing=list(_missing(reference, candidate)),
+    )  # fmt: skip
+    canaries = measure_canaries(
+        probes,
+        routing,
+        None if logits is None else logits[0],
+        None if logits is None else logits[1],
+        tokens=len(reference.tokens),
+        window=None if config is None else config.sliding_window,
+    )
+    warnings = (*comparison.warnings, *_left_out(reference, candidate))
+    return dataclasses.replace(comparison, canaries=canaries, warnings=warnings)
+
+
+def judge(
+    reference: Trace,
+    candidate: Trace,
+    limits: Tolerances,
+    routing: Routing,
+    probes: Sequence[ProbeMeasures],
+    *,
+    logits: tuple[np.ndarray, np.ndarray] | None,
+    check: LogitsCheck | None,
+    judge_all: bool,
+    missing: Sequence[Failure] = (),
+) -> Comparison:
+    """The verdict over what was measured, in the order of the forward pass; `logits` are both sides' [T, V]."""
+    failures = [*missing, *_real_flips(routing), *(failure for probe in probes for failure in probe.failures)]
     unjudged: list[Failure] = []
     if check is not None and not judge_all:
         unjudged = [failure for failure in failures if failure.probe != LOGITS or failure.measure not in _ALWAYS]
         failures = [failure for failure in failures if failure not in unjudged]
-    failures += checked
+    if check is not None:
+        failures += _checked(check, logits, probes)
+    unjudged.sort(key=_failure_order)
     return Comparison(
         reference=reference,
         candidate=candidate,
@@ -155,35 +184,22 @@ def compare(
         probes=tuple(probes),
         routing=routing,
         failures=tuple(sorted(failures, key=_failure_order)),
-        warnings=(
-            *_warnings(reference.metadata, candidate.metadata),
-            *_left_out(reference, candidate),
-            *_not_judged(sorted(unjudged, key=_failure_order), check),
-        ),
-        canaries=measure_canaries(
-            probes,
-            routing,
-            reference.get(LOGITS),
-            candidate.get(LOGITS),
-            tokens=len(reference.tokens),
-            window=None if config is None else config.sliding_window,
-        ),
+        warnings=(*_warnings(reference.metadata, candidate.metadata), *_not_judged(unjudged, check)),
         check=check,
-        unjudged=tuple(sorted(unjudged, key=_failure_order)),
+        unjudged=tuple(unjudged),
     )
 
 
-_ALWAYS = ("finite", "present")  # of the logits: no limit excuses these
-
-
-def _checked(check: LogitsCheck, reference: Trace, candidate: Trace, probes: Sequence[ProbeMeasures]) -> list[Failure]:
-    logits = next((probe.logits for probe in probes if probe.name == LOGITS), None)
-    if logits is None:
+def _checked(
+    check: LogitsCheck, logits: tuple[np.ndarray, np.ndarray] | None, probes: Sequence[ProbeMeasures]
+) -> list[Failure]:
+    measures = next((probe.logits for probe in probes if probe.logits is not None), None)
+    if logits is None or measures is None:
         sentence = f"there are no logits in both traces to hold against {check.words}"
         return [Failure(probe=LOGITS, measure="present", sentence=sentence)]
-    if np.isnan(logits.kl_max):
+    if np.isnan(measures.kl_max):
         return []  # reported as not finite
-    return list(check.failures(reference[LOGITS], candidate[LOGITS], logits))
+    return list(check.failures(*logits, measures))
 
 
 def _not_judged(unjudged: Sequence[Failure], check: LogitsCheck | None) -> Iterator[str]:
@@ -292,19 +308,6 @@ def _real_flips(routing: Routing) -> Iterator[Failure]:
                 value=worst.gap,
                 limit=worst.limit,
             )
-
-
-def _by_expert(
-    probe: ProbeName, reference: Trace, candidate: Trace, routing: Routing
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Both sides' values in the order of expert numbers; those of a token's other experts are not judged."""
-    expected, found = reference[probe.name], candidate[probe.name]
-    reach = routing.reach_at(probe.layer, "output", len(reference.tokens))
-    indices = f"layers.{probe.layer}.{_INDICES}"
-    if indices in reference and indices in candidate:
-        expected = align_by_expert(expected, reference[indices])
-        found = align_by_expert(found, candidate[indices])
-    return expected, found, reach
 
 
 def _failure_order(failure: Failure) -> tuple[int, int, int]:

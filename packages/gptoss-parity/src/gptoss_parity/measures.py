@@ -13,7 +13,7 @@ from gptoss_parity.routing import Reach
 from gptoss_parity.rows import RowErrors, row_errors
 from gptoss_parity.tolerances import Limit, Tolerances
 
-__all__ = ["ProbeMeasures", "TokenError", "align_by_expert", "measure_probe"]
+__all__ = ["ProbeMeasures", "TokenError", "measure_probe"]
 
 _ROUTER_KINDS = ("router_logits", "router_weights")
 _LOGITS = "logits"
@@ -137,12 +137,6 @@ def measure_probe(
         logits=_logits_measures(reference, candidate, tolerances) if probe.name == _LOGITS else None,
         failures=failures,
     )
-
-
-def align_by_expert(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Values [T, k, …] in the order of their experts' numbers, so that a tie's order does not matter."""
-    order = np.argsort(indices, axis=-1, kind="stable")
-    return np.take_along_axis(values, order.reshape(*order.shape, *[1] * (values.ndim - order.ndim)), axis=1)
 
 
 def _limit(probe: ProbeName, tolerances: Tolerances) -> Limit:

@@ -44,9 +44,19 @@ class DivergenceSplit:
         return _share(self.total, self.computed)
 
     @property
-    def removed_share_of_affected(self) -> float:
-        """The same over the tokens that other experts have reached."""
-        return _share(self.total[self.is_affected], self.computed[self.is_affected])
+    def is_caused(self) -> np.ndarray:
+        """Where other experts are the cause, bool [T].
+
+        They have reached the token, and its KL is larger than computing differently makes that of any token.
+        """
+        caused: np.ndarray = self.is_affected & (self.total > self.computed.max())
+        return caused
+
+    @property
+    def removed_share_where_caused(self) -> float | None:
+        """Share of the KL that goes with the other experts, over the tokens where they are the cause; None without."""
+        caused = self.is_caused
+        return _share(self.total[caused], self.computed[caused]) if caused.any() else None
 
     @property
     def chosen_kl(self) -> float:

@@ -65,7 +65,7 @@ def record_command(
 
     if (prompt is None) == (tokens is None):
         raise click.UsageError("Give either --prompt or --tokens.")
-    implementation = make_source(source, **settings.options(source) | _folder(settings, source))
+    implementation = make_source(source, **settings.keywords(source))
     choice = SourceChoice(name=source, dtype=settings.dtype, is_asked_for=True)
     if settings.dtype not in implementation.dtypes:
         supported = ", ".join(implementation.dtypes)
@@ -97,8 +97,3 @@ def record_command(
     save_trace(trace.with_command(command), output)
     what = f"{len(trace)} probes of {len(trace.tokens)} tokens"
     click.echo(f"{output}: {what} from {implementation.name} in {settings.dtype}")
-
-
-def _folder(settings: SourceSettings, source: str) -> dict[str, Path]:
-    """The options name files as text, which JSON knows; the class wants a path."""
-    return {"folder": settings.onnx} if source == "onnx" and settings.onnx is not None else {}

@@ -69,6 +69,11 @@ class SourceSettings:
         }
         return {name: value for name, (value, default) in given.get(source, {}).items() if value != default}
 
+    def keywords(self, source: str) -> dict[str, Any]:
+        """The same with paths as paths, for a class in this process."""
+        options = self.options(source)
+        return options | {"folder": Path(options["folder"])} if "folder" in options else options
+
     def dtype_of(self, choice: SourceChoice) -> Dtype:
         """What a source computes in: as written behind its name, as its own option says, or as `--dtype`."""
         if choice.dtype is not None:

@@ -82,7 +82,8 @@ def _section(comparison: Comparison) -> Iterator[str]:
     if comparison.split is not None:
         split = comparison.split
         yield (
-            f"- with the same experts {percent(split.removed_share)} of the KL is gone: "
+            f"- with the same experts {percent(split.removed_share)} of the KL is gone, "
+            f"{percent(split.removed_share_where_caused)} at the {int(split.is_caused.sum())} tokens where flips cause it; "
             f"{number(split.chosen_kl)} a token is other experts, {number(split.computed_kl)} computed differently"
         )
     yield ""

@@ -50,8 +50,8 @@ def _findings_of(comparison: Comparison) -> Iterator[str]:
         split = comparison.split
         yield (
             f"with the same experts ({split.forced} forced) {_percent(split.removed_share)} of the KL is gone, "
-            f"{_percent(split.removed_share_of_affected)} at the tokens that flips reach: "
-            f"{_number(split.chosen_kl)} a token is other experts, {_number(split.computed_kl)} computed differently"
+            f"{_percent(split.removed_share_where_caused)} at the {int(split.is_caused.sum())} tokens where flips cause "
+            f"it; {_number(split.chosen_kl)} a token is other experts, {_number(split.computed_kl)} computed differently"
         )
 
 
