@@ -14,7 +14,7 @@ import numpy as np
 from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.routing import Reach, Routing
 
-__all__ = ["Canary", "canary_positions", "measure_canaries"]
+__all__ = ["ORIGINAL_CONTEXT", "Canary", "canary_positions", "measure_canaries"]
 
 ORIGINAL_CONTEXT = 4096  # of the published models; YaRN takes over there
 
@@ -63,8 +63,8 @@ def canary_positions(tokens: int, window: int | None) -> list[tuple[str, int]]:
     if window is not None:
         for offset, label in ((-1, "W − 1"), (0, "W"), (1, "W + 1")):
             add(window + offset, label)
-    for offset in (-1, 0, 1):
-        add(ORIGINAL_CONTEXT + offset, str(ORIGINAL_CONTEXT + offset))
+    for offset, label in ((-1, "4096 − 1"), (0, "4096, beyond the first context"), (1, "4096 + 1")):
+        add(ORIGINAL_CONTEXT + offset, label)
     add(tokens - 1, "last")
     return [(labels[position], position) for position in sorted(labels)]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from gptoss_parity.compare import Comparison
 from gptoss_parity.report.content import Report
 from gptoss_parity.report.numbers import number, percent
+from gptoss_parity.report.sentences import finding_sentences
 from gptoss_parity.routing import FlipKind
 
 __all__ = ["report_markdown"]
@@ -76,16 +77,7 @@ def _section(comparison: Comparison) -> Iterator[str]:
     if len(comparison.failures) > _NAMED_FAILURES:
         yield f"- … and {len(comparison.failures) - _NAMED_FAILURES} more"
     yield from (f"- {_escaped(warning)}" for warning in comparison.warnings)
-    for noise in comparison.noise:
-        what = "exactly the same" if noise.is_exact else f"relative L2 {number(noise.relative_l2)}, {noise.flips} flips"
-        yield f"- the reference {noise.what}: {what}"
-    if comparison.split is not None:
-        split = comparison.split
-        yield (
-            f"- with the same experts {percent(split.removed_share)} of the KL is gone, "
-            f"{percent(split.removed_share_where_caused)} at the {int(split.is_caused.sum())} tokens where flips cause it; "
-            f"{number(split.chosen_kl)} a token is other experts, {number(split.computed_kl)} computed differently"
-        )
+    yield from (f"- {_escaped(sentence)}" for sentence in finding_sentences(comparison))
     yield ""
     yield from _table(
         ("position", "why", "logits rel. L2", "KL", "argmax", "layers alike", "worst probe"),

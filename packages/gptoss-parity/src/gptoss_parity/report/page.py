@@ -9,14 +9,18 @@ from gptoss_parity.compare import Comparison
 from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.probe_names import parse_probe_name
 from gptoss_parity.report.content import Report
+from gptoss_parity.report.environment import environment as made_on
 from gptoss_parity.report.numbers import number, percent
 from gptoss_parity.report.plots import (
     error_by_position,
     error_growth,
+    kl_by_position,
     logits_difference,
     logits_scatter,
+    margin_histogram,
     routing_map,
 )
+from gptoss_parity.report.sentences import finding_sentences
 from gptoss_parity.routing import FlipKind, LayerRouting
 
 __all__ = ["report_page"]
@@ -37,7 +41,7 @@ def report_page(report: Report) -> str:
     )
     environment.filters |= {"number": number, "percent": percent}
     sections = [_section(comparison, f"c{place}") for place, comparison in enumerate(report.comparisons)]
-    return environment.get_template("report.html").render(report=report, sections=sections)
+    return environment.get_template("report.html").render(report=report, sections=sections, environment=made_on())
 
 
 def _section(comparison: Comparison, prefix: str) -> dict[str, Any]:
@@ -56,6 +60,7 @@ def _section(comparison: Comparison, prefix: str) -> dict[str, Any]:
         "flips": comparison.routing.flips[:MAX_LISTED_FLIPS],
         "unlisted_flips": max(0, len(comparison.routing.flips) - MAX_LISTED_FLIPS),
         "failures": comparison.failures[:MAX_LISTED_FAILURES],
+        "findings": list(finding_sentences(comparison)),
         "unlisted_failures": max(0, len(comparison.failures) - MAX_LISTED_FAILURES),
         "provenance": [
             {"role": "Reference", "trace": comparison.reference},
@@ -121,6 +126,11 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
             error_by_position(comparison, f"{prefix}-position"),
         )
         add(
+            "KL by position",
+            "As beside; dotted orange: with the same experts. Dashed: --max-kl-div, if it was given.",
+            kl_by_position(comparison, f"{prefix}-kl"),
+        )
+        add(
             "Logits",
             "Both sides' values, evenly sampled.",
             logits_scatter(comparison, f"{prefix}-scatter"),
@@ -131,6 +141,11 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
             logits_difference(comparison, f"{prefix}-difference"),
         )
     if comparison.routing.layers:
+        add(
+            "Router margins",
+            "How close each decision was in the reference: flips belong to the left.",
+            margin_histogram(comparison, f"{prefix}-margins"),
+        )
         add("Chosen experts", "", routing_map(comparison, f"{prefix}-routing"), is_wide=True)
     return figures
 

@@ -4,12 +4,13 @@ Above a dozen layers the rows of one kind of probe are folded into one that show
 the report holds all of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from gptoss_parity.compare import Comparison
 from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.probe_names import parse_probe_name
 from gptoss_parity.report.content import Report
+from gptoss_parity.report.sentences import finding_sentences
 
 __all__ = ["comparison_table", "findings"]
 
@@ -26,33 +27,8 @@ def findings(report: Report) -> str:
     """What the numbers mean beyond the table, a few lines a comparison; empty where there is nothing to add."""
     lines: list[str] = []
     for comparison in report.comparisons:
-        lines += [f"\n{comparison.title}", *(f"  {line}" for line in _findings_of(comparison))]
+        lines += [f"\n{comparison.title}", *(f"  {line}" for line in finding_sentences(comparison))]
     return "\n".join(lines)
-
-
-def _findings_of(comparison: Comparison) -> Iterator[str]:
-    logits = next((probe.logits for probe in comparison.probes if probe.logits is not None), None)
-    if logits is not None:
-        yield (
-            f"KL mean {_number(logits.kl_mean)}, p95 {_number(logits.kl_p95)}, max {_number(logits.kl_max)} at token "
-            f"{logits.kl_max_token}; top-{logits.top_k} overlap {_percent(logits.top_k_overlap)}, Jaccard "
-            f"{_percent(logits.jaccard)}, same rank {_percent(logits.rank_agreement)}; argmax outside near-ties "
-            f"{_percent(logits.argmax_agreement_outside_ties)}"
-        )
-    missed = [canary.position for canary in comparison.canaries if not canary.is_reached]
-    if missed:
-        yield f"positions not reached by this prompt: {', '.join(map(str, missed))}"
-    for noise in comparison.noise:
-        what = "exactly the same" if noise.is_exact else f"relative L2 {_number(noise.relative_l2)}"
-        more = "" if noise.is_exact else f", KL max {_number(noise.kl_max)}, {noise.flips} flips"
-        yield f"the reference {noise.what}: {what}{more}"
-    if comparison.split is not None:
-        split = comparison.split
-        yield (
-            f"with the same experts ({split.forced} forced) {_percent(split.removed_share)} of the KL is gone, "
-            f"{_percent(split.removed_share_where_caused)} at the {int(split.is_caused.sum())} tokens where flips cause "
-            f"it; {_number(split.chosen_kl)} a token is other experts, {_number(split.computed_kl)} computed differently"
-        )
 
 
 def _probe_table(comparisons: Sequence[Comparison]) -> list[str]:
