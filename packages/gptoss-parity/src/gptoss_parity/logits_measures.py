@@ -119,7 +119,7 @@ def _best(logits: np.ndarray, k: int) -> np.ndarray:
     rows = np.empty((len(logits), k), np.int64)
     for row, values in enumerate(logits):
         least = np.partition(values, len(values) - k)[len(values) - k]  # the k-th largest
-        among = np.flatnonzero(values >= least) if least == least else np.arange(len(values))
+        among = np.flatnonzero(~(values < least))  # what is no number stays in, and counts as the least likely
         rows[row] = among[np.argsort(-values[among], kind="stable")][:k]
     return rows
 

@@ -142,6 +142,7 @@ def _logits(logits: LogitsMeasures) -> dict[str, Any]:
 
 def _canary(canary: Canary) -> dict[str, Any]:
     document = dataclasses.asdict(canary)
+    document["layers_alike"] = None if canary.layers_alike is None else list(canary.layers_alike)
     for name in ("relative_l2", "kl", "worst_relative_l2"):
         document[name] = _finite(document[name])
     return document
