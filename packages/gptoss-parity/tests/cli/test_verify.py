@@ -28,6 +28,22 @@ def other(tmp_path_factory):
 
 
 @pytest.fixture
+def in_process(monkeypatch):
+    """Does each job here: what is tested is not that a process starts, which takes seconds."""
+    from gptoss_parity import verification
+    from gptoss_parity.worker import Job, record_job
+    from gptoss_weights import CheckpointError
+
+    def run(job, source):
+        try:
+            record_job(Job.from_json(job.read_text()))
+        except CheckpointError as error:
+            raise verification.ChildFailedError(ExitCode.BAD_INPUT, str(error)) from None
+
+    monkeypatch.setattr(verification, "_run_child", run)
+
+
+@pytest.fixture
 def forgotten(monkeypatch):
     """Makes a package look as if it were not installed."""
     from gptoss_parity import sources
@@ -59,7 +75,7 @@ def test_sources_run_and_agree(run, folder, tmp_path):
     assert "not reached" in summary.read_text()
 
 
-def test_other_weights_of_one_source_fail_with_the_first_probe(run, folder, other, tmp_path):
+def test_other_weights_of_one_source_fail_with_the_first_probe(run, folder, other, tmp_path, in_process):
     arguments = ("--sources", "numpy,onnx", "--tokens", "1,2,3", "--onnx-checkpoint", other, "--output", tmp_path)
     result = run(folder, *arguments)
     assert result.exit_code == ExitCode.PARITY_FAILED
@@ -67,7 +83,7 @@ def test_other_weights_of_one_source_fail_with_the_first_probe(run, folder, othe
     assert "warning: the traces come from different checkpoints" in result.stderr
 
 
-def test_maxtext_flags_judge_the_logits(run, folder, other, tmp_path):
+def test_maxtext_flags_judge_the_logits(run, folder, other, tmp_path, in_process):
     flags = ("--atol", 0.1, "--rtol", 0.1, "--max-kl-div", 3e-4, "--no-noise", "--output", tmp_path)
     sources = ("--sources", "numpy,onnx", "--tokens", "1,2,3")
     result = run(folder, *sources, *flags)
@@ -76,7 +92,7 @@ def test_maxtext_flags_judge_the_logits(run, folder, other, tmp_path):
     assert run(folder, *sources, *flags, "--onnx-checkpoint", other).exit_code == ExitCode.PARITY_FAILED
 
 
-def test_missing_source_that_was_named_ends_with_5_and_the_others_run(run, folder, tmp_path, forgotten):
+def test_missing_source_that_was_named_ends_with_5_and_the_others_run(run, folder, tmp_path, forgotten, in_process):
     forgotten("transformers")
     result = run(folder, "--sources", "numpy,hf,onnx", "--tokens", "1,2,3", "--output", tmp_path)
     assert result.exit_code == ExitCode.MISSING_DEPENDENCY
@@ -85,13 +101,13 @@ def test_missing_source_that_was_named_ends_with_5_and_the_others_run(run, folde
     assert [problem["name"] for problem in json.loads((tmp_path / "report.json").read_text())["not_run"]] == ["hf"]
 
 
-def test_failed_parity_weighs_more_than_a_missing_source(run, folder, other, tmp_path, forgotten):
+def test_failed_parity_weighs_more_than_a_missing_source(run, folder, other, tmp_path, forgotten, in_process):
     forgotten("transformers")
     arguments = ("--sources", "numpy,hf,onnx", "--tokens", "1,2,3", "--onnx-checkpoint", other, "--output", tmp_path)
     assert run(folder, *arguments).exit_code == ExitCode.PARITY_FAILED
 
 
-def test_by_default_what_is_missing_is_named_and_not_held_against_anyone(run, folder, tmp_path, forgotten):
+def test_by_default_what_is_missing_is_named_and_not_held_against_anyone(run, folder, tmp_path, forgotten, in_process):
     forgotten("transformers", "gpt_oss", "gptoss_model")
     result = run(folder, "--tokens", "1,2,3", "--output", tmp_path)
     assert result.exit_code == ExitCode.OK, result.output
@@ -108,7 +124,7 @@ def test_nothing_to_compare_ends_with_5(run, folder, tmp_path, forgotten):
     assert "no two sources to compare" in result.stderr
 
 
-def test_several_prompts_are_compared_each(run, folder, tmp_path):
+def test_several_prompts_are_compared_each(run, folder, tmp_path, in_process):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"tokens": [1, 2, 3]}\n{"tokens": [4, 5, 6, 7]}\n')
     result = run(folder, "--sources", "numpy,onnx", "--prompts", prompts, "--output", tmp_path, "--max-tokens", 3)
@@ -152,3 +168,26 @@ def test_wrong_arguments_are_usage_errors(run, folder, tmp_path, arguments, word
     result = run(folder, "--output", tmp_path, *arguments)
     assert result.exit_code == ExitCode.USAGE
     assert words in result.stderr
+
+
+def test_process_that_is_killed_is_told_from_one_that_fails(tmp_path, monkeypatch):
+    from gptoss_parity import verification
+
+    job = tmp_path / "job.json"
+    job.write_text("{}")
+    with pytest.raises(verification.ChildFailedError) as caught:
+        verification._run_child(job, "jax")
+    assert caught.value.code == ExitCode.INTERNAL_ERROR
+    monkeypatch.setattr(verification.sys, "executable", str(_killed(tmp_path)))
+    with pytest.raises(
+        verification.ChildFailedError, match="ended by SIGKILL, as the system does when memory"
+    ) as caught:
+        verification._run_child(job, "jax")
+    assert caught.value.code == ExitCode.NOT_ENOUGH_SPACE
+
+
+def _killed(folder):
+    script = folder / "killed"
+    script.write_text("#!/bin/sh\nkill -9 $$\n")
+    script.chmod(0o755)
+    return script
