@@ -6,7 +6,11 @@ import inspect
 import pkgutil
 from pathlib import Path
 
-NEEDS_TORCH = {"gptoss_parity.sources.openai_torch"}  # PyTorch is in the session `oracles` only
+NEEDS_TORCH = {  # PyTorch is in the session `oracles` only
+    "gptoss_parity.sources.openai_torch",
+    "gptoss_parity.sources.openai_tracing",
+    "gptoss_parity.sources.transformers",
+}
 
 
 def modules(package: str) -> list[str]:

@@ -64,6 +64,7 @@ def parity_compares_goldens(folder: Path) -> None:
     run("gptoss-parity", "compare", golden, golden)
     record = ["record", random_checkpoint(folder), "--source", "jax", "--tokens", "1,2,3"]
     run("gptoss-parity", *record, "--output", str(folder / "trace.safetensors"), expected=MISSING_DEPENDENCY)
+    run("gptoss-parity", "selftest")
 
 
 CLAIMS = {
@@ -74,9 +75,12 @@ CLAIMS = {
         absent=TORCH + JAX + ONNX,
         real_command=parity_compares_goldens,
         behind_extras=(
+            "gptoss_parity.sources.foreign_onnx",
             "gptoss_parity.sources.jax",
             "gptoss_parity.sources.onnx",
             "gptoss_parity.sources.openai_torch",
+            "gptoss_parity.sources.openai_tracing",
+            "gptoss_parity.sources.transformers",
         ),
     ),
 }

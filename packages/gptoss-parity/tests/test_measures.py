@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 from gptoss_parity import FLOAT32, Reach
-from gptoss_parity.measures import align_router_weights, measure_probe
+from gptoss_parity.expert_order import align_by_expert
+from gptoss_parity.measures import measure_probe
 from gptoss_parity.probe_names import parse_probe_name
 
 CLEAN = np.zeros(4, np.int8)
@@ -28,7 +29,7 @@ def test_argmax_and_top_k_are_measured_for_logits_only(values):
     candidate[1] = -candidate[1]
     measures = measure_probe(LOGITS, values, candidate, CLEAN, FLOAT32, depth=1)
     assert measures.argmax_agreement == 0.75
-    assert 0.75 <= measures.top_k_overlap < 1
+    assert measures.logits.rank_agreement < 1
     assert measure_probe(OUTPUT, values, candidate, CLEAN, FLOAT32, depth=1).argmax_agreement is None
 
 
@@ -86,6 +87,6 @@ def test_not_finite_value_fails_on_either_side_and_on_both(values, value):
 
 def test_router_weights_are_aligned_by_expert():
     weights = np.array([[0.6, 0.4]])
-    first = align_router_weights(weights, np.array([[3, 1]]))
-    second = align_router_weights(weights[:, ::-1], np.array([[1, 3]]))
+    first = align_by_expert(weights, np.array([[3, 1]]))
+    second = align_by_expert(weights[:, ::-1], np.array([[1, 3]]))
     np.testing.assert_array_equal(first, second)

@@ -16,10 +16,10 @@ from jax.typing import DTypeLike
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
 from gptoss_model.ops.attention import ATTENTION_STRATEGIES, choose_attention_strategy
-from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
+from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy, inspect_experts
 from gptoss_model.ops.stacked import StackedMatrices
 from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
-from gptoss_model.probing import LayerRecorder
+from gptoss_model.probing import EXPERT_PROBES, ProbeRecorder
 from gptoss_model.sharding.shards import Shards
 
 __all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
@@ -84,12 +84,15 @@ class Attention(nnx.Module):
         self.attention = attention
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, shards: Shards
+        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: ProbeRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """Attends over the new tokens, and over those in the cache if there is one."""
         q = ops.apply_rope(self._heads(self.q_proj(x)), *rotary)
         k = ops.apply_rope(self._heads(self.k_proj(x)), *rotary)
         v = self._heads(self.v_proj(x))
+        record("query", q)
+        record("key", k)
+        record("value", v)
         if cache is None:
             seen = KeyValues(k, v, positions)
         else:
@@ -104,7 +107,9 @@ class Attention(nnx.Module):
             key_positions=seen.positions,
             window=self.window,
         )
-        return self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads), cache
+        attended = self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads)
+        record("attention_output", attended)
+        return attended, cache
 
     def _heads(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:-1], -1, self.head_dim)
@@ -136,23 +141,32 @@ class Experts(nnx.Module):
         self.moe = moe
 
     def __call__(
-        self, x: jax.Array, indices: jax.Array, weights: jax.Array, is_real: jax.Array, shards: Shards
+        self,
+        x: jax.Array,
+        indices: jax.Array,
+        weights: jax.Array,
+        is_real: jax.Array,
+        record: ProbeRecorder,
+        shards: Shards,
     ) -> jax.Array:
         """The weighted sum of each token's experts, [B, T, D]; zeros for padding."""
         B, T, D = x.shape
-        output = shards.run_experts(
-            self._run,
-            x.reshape(B * T, D),
-            jnp.where(is_real[..., None], indices, NOBODY).reshape(B * T, -1),
-            weights.reshape(B * T, -1),
-            ExpertWeights(
-                gate_up_proj=unpack_value(self.gate_up_proj),
-                gate_up_proj_bias=_cast(self.gate_up_proj_bias, x),
-                down_proj=unpack_value(self.down_proj),
-                down_proj_bias=_cast(self.down_proj_bias, x),
-            ),
+        chosen = jnp.where(is_real[..., None], indices, NOBODY).reshape(B * T, -1)
+        experts = ExpertWeights(
+            gate_up_proj=unpack_value(self.gate_up_proj),
+            gate_up_proj_bias=_cast(self.gate_up_proj_bias, x),
+            down_proj=unpack_value(self.down_proj),
+            down_proj_bias=_cast(self.down_proj_bias, x),
         )
-        return output.reshape(B, T, D)
+        rows = x.reshape(B * T, D)
+        output = shards.run_experts(self._run, rows, chosen, weights.reshape(B * T, -1), experts)
+        if record.wants_any(EXPERT_PROBES):
+            inside = inspect_experts(rows, chosen, experts, swiglu_alpha=SWIGLU_ALPHA, swiglu_limit=self.swiglu_limit)
+            for probe, value in zip(EXPERT_PROBES, inside, strict=True):
+                record(probe, value.reshape(B, T, *value.shape[1:]))
+        output = output.reshape(B, T, D)
+        record("combined_output", output)
+        return output
 
     def _run(self, x: jax.Array, indices: jax.Array, weights: jax.Array, experts: ExpertWeights) -> jax.Array:
         """One strategy on tokens [M, D] and the experts that are here."""
@@ -169,13 +183,13 @@ class Mlp(nnx.Module):
         self.router = Router(parameters / "router", config)
         self.experts = Experts(parameters / "experts", config, moe=moe)
 
-    def __call__(self, x: jax.Array, is_real: jax.Array, record: LayerRecorder, shards: Shards) -> jax.Array:
+    def __call__(self, x: jax.Array, is_real: jax.Array, record: ProbeRecorder, shards: Shards) -> jax.Array:
         """Routes every token to its experts."""
         logits, indices, weights = self.router(x)
         record("router_logits", logits)
         record("router_indices", indices)
         record("router_weights", weights)
-        return self.experts(x, indices, weights, is_real, shards)
+        return self.experts(x, indices, weights, is_real, record, shards)
 
 
 class DecoderLayer(nnx.Module):
@@ -190,13 +204,17 @@ class DecoderLayer(nnx.Module):
         self.mlp = Mlp(parameters / "mlp", config, moe=moe)
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: LayerRecorder, shards: Shards
+        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: ProbeRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """The residual stream after the layer, and the layer's cache with the new tokens."""
-        attended, cache = self.self_attn(self.input_layernorm(x), rotary, positions, cache, shards)
+        normed = self.input_layernorm(x)
+        record("attention_norm", normed)
+        attended, cache = self.self_attn(normed, rotary, positions, cache, record, shards)
         x = ops.add_rounded(x, attended)
         record("attention_residual", x)
-        x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), positions >= 0, record, shards))
+        normed = self.post_attention_layernorm(x)
+        record("mlp_norm", normed)
+        x = ops.add_rounded(x, self.mlp(normed, positions >= 0, record, shards))
         record("output", x)
         return x, cache
 

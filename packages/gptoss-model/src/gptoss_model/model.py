@@ -120,7 +120,8 @@ class GptOss(nnx.Module):
             ValueError: a shape, a dtype, a token id or a probe name is wrong.
         """
         mask = check_mask(mask, check_tokens(tokens, mask, vocab_size=self.config.vocab_size))
-        output: ForwardOutput = _forward(self, jnp.asarray(tokens, jnp.int32), mask, check_probes(probes, self.config))
+        probes = check_probes(probes, self.config, is_sharded=self.placement is not None)
+        output: ForwardOutput = _forward(self, jnp.asarray(tokens, jnp.int32), mask, probes)
         return output
 
     def forward(

@@ -1,14 +1,15 @@
 """Recording probes: the model hands every intermediate over, the recorder keeps those that were asked for."""
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import jax
-from gptoss_weights import LAYER_PROBES, GptOssConfig, layer_probe, probe_specs
+from gptoss_weights import BLOCK_DEBUG_PROBES, LAYER_PROBES, GptOssConfig, layer_probe, probe_specs
 
-__all__ = ["LayerRecorder", "ProbeRecorder", "check_probes"]
+__all__ = ["EXPERT_PROBES", "ProbeRecorder", "check_probes"]
 
-type LayerRecorder = Callable[[str, jax.Array], None]
+# What happens inside the chosen experts, which no strategy keeps apart: computed for the recorder alone.
+EXPERT_PROBES = ("pre_activation", "activated", "expert_outputs")
 
 
 class ProbeRecorder:
@@ -23,6 +24,10 @@ class ProbeRecorder:
         if name in self.wanted:
             self.values[name] = value
 
+    def wants_any(self, names: Iterable[str]) -> bool:
+        """Whether any of these names is wanted, so that what serves them alone need not be computed otherwise."""
+        return not self.wanted.isdisjoint(names)
+
     def within(self, layers: Iterable[int]) -> frozenset[str]:
         """The names, inside a layer, of what is wanted of any of these layers."""
         return frozenset(
@@ -35,17 +40,20 @@ class ProbeRecorder:
             self(layer_probe(layer, probe), value)
 
 
-def check_probes(wanted: Collection[str], config: GptOssConfig) -> tuple[str, ...]:
+def check_probes(wanted: Collection[str], config: GptOssConfig, *, is_sharded: bool = False) -> tuple[str, ...]:
     """The names, sorted and each once, so that equal requests share one compilation.
 
     Raises:
-        ValueError: the model has no such probe.
+        ValueError: the model has no such probe, or is sharded and the probe looks inside a layer's parts.
     """
     if isinstance(wanted, str):
         raise ValueError(f"probes is a collection of names, not the one string {wanted!r}")
-    known = probe_specs(config, tokens=1)
+    known = probe_specs(config, tokens=1, block_debug=True)
     for name in sorted(set(wanted) - set(known)):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"this model of {config.num_hidden_layers} layers has no probe {name!r}{hint}")
+    inner = sorted(name for name in wanted if name.rpartition(".")[2] in BLOCK_DEBUG_PROBES)
+    if inner and is_sharded:
+        raise ValueError(f"the probe {inner[0]!r} is split over the mesh; load the model without one to record it")
     return tuple(sorted(set(wanted)))

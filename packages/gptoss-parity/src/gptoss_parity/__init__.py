@@ -8,9 +8,21 @@ Traces, comparing and reports know no framework; each source imports its own whe
 """
 
 from gptoss_parity.compare import Comparison, compare
-from gptoss_parity.measures import Failure, ProbeMeasures, TokenError
+from gptoss_parity.failures import Failure
+from gptoss_parity.logits_check import LogitsCheck
+from gptoss_parity.logits_measures import LogitsMeasures
+from gptoss_parity.measures import ProbeMeasures, TokenError
 from gptoss_parity.routing import Flip, FlipKind, LayerRouting, Reach, Routing
-from gptoss_parity.sources import DTYPES, SOURCES, Dtype, GenerativeSource, GoldenSource, Source, make_source
+from gptoss_parity.sources import (
+    DTYPES,
+    SOURCES,
+    Dtype,
+    GenerativeSource,
+    GoldenSource,
+    LoadingSource,
+    Source,
+    make_source,
+)
 from gptoss_parity.tolerances import BFLOAT16, FLOAT32, Limit, Tolerances, tolerances_for
 from gptoss_parity.trace import Trace, TraceMetadata, load_trace, save_trace
 
@@ -28,6 +40,9 @@ __all__ = [
     "GoldenSource",
     "LayerRouting",
     "Limit",
+    "LoadingSource",
+    "LogitsCheck",
+    "LogitsMeasures",
     "ProbeMeasures",
     "Reach",
     "Routing",

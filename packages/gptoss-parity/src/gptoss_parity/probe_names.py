@@ -50,7 +50,10 @@ def parse_probe_name(name: str) -> ProbeName | None:
 def _template() -> dict[str, tuple[int, ProbeSpec]]:
     """Name → place and spec, for one layer; only letters and order are used, never the sizes."""
     one_layer = dataclasses.replace(GPT_OSS_20B, num_hidden_layers=1)
-    return {name: (position, spec) for position, (name, spec) in enumerate(probe_specs(one_layer, 1).items())}
+    return {
+        name: (position, spec)
+        for position, (name, spec) in enumerate(probe_specs(one_layer, 1, block_debug=True).items())
+    }
 
 
 @functools.cache

@@ -15,10 +15,13 @@ import math
 import numpy as np
 from gptoss_weights import GptOssConfig, layer_probe
 
+from gptoss_parity.expert_order import align_by_expert
 from gptoss_parity.tolerances import Tolerances
 from gptoss_parity.trace import Trace
 
 __all__ = ["Flip", "FlipKind", "LayerRouting", "Reach", "Routing", "compare_routing"]
+
+_BEHIND_ROUTING = ("pre_activation", "activated", "expert_outputs", "combined_output", "output")
 
 
 class FlipKind(enum.StrEnum):
@@ -64,7 +67,8 @@ class LayerRouting:
 
     `same_experts` (as a set) and `same_order` are bool [T]; `margin` float64 [T] is the reference's
     k-th less its (k+1)-th router logit, infinite where all experts are chosen, and NaN without
-    router logits.
+    router logits. `weight_difference` is the largest difference of a gate weight between tokens with
+    the same experts; None where there is no such token, or no weights.
     """
 
     layer: int
@@ -72,6 +76,12 @@ class LayerRouting:
     same_order: np.ndarray
     margin: np.ndarray
     flips: tuple[Flip, ...]
+    weight_difference: float | None = None
+
+    @property
+    def is_flipped(self) -> np.ndarray:
+        """Tokens with other experts, bool [T]."""
+        return ~self.same_experts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +100,7 @@ class Routing:
     def reach_at(self, layer: int | None, kind: str, tokens: int) -> np.ndarray:
         """The tokens' `Reach` at a probe: before a layer's experts, after them, or outside the layers."""
         if layer is not None:
-            return (self.out_of if kind == "output" else self.into).get(layer, np.zeros(tokens, np.int8))
+            return (self.out_of if kind in _BEHIND_ROUTING else self.into).get(layer, np.zeros(tokens, np.int8))
         if kind == "embedding" or not self.out_of:
             return np.zeros(tokens, np.int8)
         return self.out_of[max(self.out_of)]
@@ -109,7 +119,8 @@ def compare_routing(reference: Trace, candidate: Trace, tolerances: Tolerances) 
         if name in reference and name in candidate:
             logits = reference.get(layer_probe(layer, "router_logits"))
             compared = _compare_layer(layer, reference[name], candidate[name], logits, reach, tolerances)
-            layers.append(compared)
+            difference = _weight_difference(layer, reference, candidate, compared.same_experts)
+            layers.append(dataclasses.replace(compared, weight_difference=difference))
             reach = np.where(compared.same_experts, reach, np.int8(Reach.FLIPPED))
         out_of[layer] = reach
     return Routing(layers=tuple(layers), into=into, out_of=out_of)
@@ -126,6 +137,15 @@ def _through_attention(reach: np.ndarray, layer: int, config: GptOssConfig | Non
     window = config.sliding_window if config is not None and config.is_sliding(layer) else len(reach)
     sees = (latest >= 0) & (distance < window)
     return np.where(sees & (reach == Reach.CLEAN), np.int8(Reach.REACHED), reach)
+
+
+def _weight_difference(layer: int, reference: Trace, candidate: Trace, same_experts: np.ndarray) -> float | None:
+    weights = layer_probe(layer, "router_weights")
+    indices = layer_probe(layer, "router_indices")
+    if weights not in reference or weights not in candidate or not same_experts.any():
+        return None
+    aligned = [align_by_expert(trace[weights], trace[indices])[same_experts] for trace in (reference, candidate)]
+    return float(np.abs(aligned[0] - aligned[1]).max())
 
 
 def _compare_layer(

@@ -49,7 +49,9 @@ class Tolerances:
         token: The same for the worst single token, which an average over a long prompt would hide.
         router: Router logits and weights. Passes also where no router logit is off by more than
             `margin`, for a sum that all but cancels has no relative precision.
-        reached: Hidden states and logits over the tokens that see a flipped one through attention.
+        inner: Block-debug probes, which look inside attention and experts, over the clean tokens.
+        inner_token: The same for the worst single token.
+        reached: All but router logits and weights, over the tokens that see a flipped one through attention.
         margin: A flip is a near-tie when the reference's router logits of the experts that it swaps
             are no further apart than this …
         margin_per_rms: … plus this many times the root mean square of the token's router logits.
@@ -59,6 +61,8 @@ class Tolerances:
     hidden: Limit
     token: Limit
     router: Limit
+    inner: Limit
+    inner_token: Limit
     reached: Limit
     margin: Limit
     margin_per_rms: Limit
@@ -97,6 +101,10 @@ FLOAT32 = Tolerances(
         _MEASURED_DEPTH,
     ),
     router=Limit(1e-5, "7 × the worst token of two PyTorch implementations (1.4e-6)", _MEASURED_DEPTH),
+    inner=Limit(5e-6, "5 × what two implementations differ by inside attention and experts (1e-6)", _MEASURED_DEPTH),
+    inner_token=Limit(
+        5e-5, "10 × the limit over all tokens; the worst token of two implementations is at 2e-6", _MEASURED_DEPTH
+    ),
     reached=Limit(3e-1, "as in bfloat16: a swapped expert is as large in any dtype"),
     margin=Limit(1e-5, "rounding moves float32 router logits of order 1 by some 1e-6"),
     margin_per_rms=Limit(0.0, "the absolute margin suffices"),
@@ -110,6 +118,8 @@ BFLOAT16 = Tolerances(
     router=Limit(
         6e-2, "2 × that of the hidden states: the router's sum partly cancels, errors do not", _MEASURED_DEPTH
     ),
+    inner=Limit(6e-2, "2 × that of the hidden states: sums that partly cancel; measured 1.8e-2", _MEASURED_DEPTH),
+    inner_token=Limit(2e-1, "6 × the worst token of the official bfloat16 run (3e-2)", _MEASURED_DEPTH),
     reached=Limit(3e-1, "3 × the worst token that saw a flipped one in the official bfloat16 run (1e-1)"),
     margin=Limit(1e-5, "as in float32; the relative margin decides"),
     margin_per_rms=Limit(0.125, "two logits, each off by 3 σ of a relative error of 3e-2: 3·√2·3e-2"),

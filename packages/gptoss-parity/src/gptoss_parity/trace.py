@@ -13,7 +13,6 @@ memory-mapped, so that its size costs nothing before it is looked at.
 
 import dataclasses
 import json
-import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -21,26 +20,14 @@ from typing import Any
 
 import numpy as np
 from gptoss_weights import CheckpointError, GptOssConfig
-from gptoss_weights.durable_files import replaced_file
-from safetensors import SafetensorError, safe_open
 
 from gptoss_parity.probe_names import ProbeName, parse_probe_name
+from gptoss_parity.tensor_files import read_tensors, write_tensors
 
 __all__ = ["Trace", "TraceMetadata", "load_trace", "save_trace"]
 
 FILE_FORMAT = "gptoss-trace/1"
 TOKENS = "tokens"
-_HEADER_ALIGNMENT = 8  # bytes, as the safetensors library pads its headers
-_LENGTH_BYTES = 8  # little-endian length of the header
-_LOOKED_AT_BYTES = 64
-# First bytes, lower-cased and without leading space → what the file is instead.
-_IMPOSTORS: Mapping[bytes, str] = {
-    b"version https://git-lfs": "a Git-LFS pointer",
-    b"<!doctype html": "an HTML page",
-    b"<html": "an HTML page",
-}
-_STORED_DTYPES: Mapping[str, np.dtype] = {"F32": np.dtype("<f4"), "I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
-_FOREIGN_DTYPES: Mapping[str, np.dtype] = {"F64": np.dtype("<f8"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +42,8 @@ class TraceMetadata:
         versions: Distribution → version of everything that could change a number.
         options: Further choices of the source, e.g. its strategy for experts.
         command: The command that records this trace again.
+        is_partial: Whether the source knows only some of the probes, e.g. nothing but logits; what it
+            lacks is then named and not counted against it.
     """
 
     source: str
@@ -64,6 +53,7 @@ class TraceMetadata:
     versions: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     options: Mapping[str, str] = dataclasses.field(default_factory=lambda: MappingProxyType({}))
     command: str | None = None
+    is_partial: bool = False
 
     def to_strings(self) -> dict[str, str]:
         """As the metadata of a safetensors file, which knows strings only."""
@@ -72,6 +62,8 @@ class TraceMetadata:
             strings["checkpoint_digest"] = self.checkpoint_digest
         if self.config is not None:
             strings["config"] = json.dumps(self.config.numbers())
+        if self.is_partial:
+            strings["partial"] = "true"
         strings["versions"] = json.dumps(dict(sorted(self.versions.items())))
         strings["options"] = json.dumps(dict(sorted(self.options.items())))
         if self.command is not None:
@@ -102,6 +94,7 @@ class TraceMetadata:
             versions={name: str(value) for name, value in _json_object(strings, "versions", where).items()},
             options={name: str(value) for name, value in _json_object(strings, "options", where).items()},
             command=strings.get("command"),
+            is_partial=strings.get("partial") == "true",
         )
 
 
@@ -154,25 +147,7 @@ class Trace(Mapping[str, np.ndarray]):
 
 def save_trace(trace: Trace, path: Path) -> None:
     """Writes a trace as a safetensors file; `path` appears whole or not at all."""
-    tensors = {TOKENS: trace.tokens, **trace.arrays}
-    stored_names = {dtype: name for name, dtype in _STORED_DTYPES.items()}
-    header: dict[str, Any] = {"__metadata__": trace.metadata.to_strings()}
-    offset = 0
-    for name, array in tensors.items():
-        header[name] = {
-            "dtype": stored_names[array.dtype],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % _HEADER_ALIGNMENT)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(path) as stream:
-        stream.write(len(encoded).to_bytes(_LENGTH_BYTES, "little"))
-        stream.write(encoded)
-        for array in tensors.values():
-            stream.write(np.ascontiguousarray(array).data)
+    write_tensors(path, trace.metadata.to_strings(), {TOKENS: trace.tokens, **trace.arrays})
 
 
 def load_trace(path: Path) -> Trace:
@@ -182,9 +157,8 @@ def load_trace(path: Path) -> Trace:
         CheckpointError: not a safetensors file, another format, no tokens, a name that is no probe's,
             a number that float32 cannot hold, or shapes that contradict each other.
     """
-    header = _read_header(path)
-    metadata = TraceMetadata.from_strings(header.pop("__metadata__", {}), where=str(path))
-    arrays = _map_arrays(path, header)
+    strings, arrays = read_tensors(path)
+    metadata = TraceMetadata.from_strings(strings, where=str(path))
     tokens = arrays.pop(TOKENS, None)
     if tokens is None:
         raise CheckpointError(
@@ -194,50 +168,6 @@ def load_trace(path: Path) -> Trace:
             found=", ".join(list(arrays)[:4]) or "no tensor at all",
         )
     return Trace(tokens, arrays, metadata, where=str(path))
-
-
-def _read_header(path: Path) -> dict[str, Any]:
-    """The header as JSON, after the safetensors library found it sound: bounds, overlaps, gaps."""
-    if not path.is_file():
-        raise CheckpointError("there is no such trace file", where=path)
-    _refuse_impostors(path)
-    try:
-        with safe_open(path, framework="numpy") as checked:
-            checked.keys()
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"not a readable safetensors file ({error})", where=path) from None
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-        header: dict[str, Any] = json.loads(stream.read(length))
-    return header
-
-
-def _refuse_impostors(path: Path) -> None:
-    """Says in words what a download often leaves in a trace's place."""
-    with path.open("rb") as stream:
-        start = stream.read(_LOOKED_AT_BYTES).lstrip().lower()
-    for prefix, what in _IMPOSTORS.items():
-        if start.startswith(prefix):
-            raise CheckpointError(f"the file is {what}, not a trace", where=path, fix="Download it again.")
-
-
-def _map_arrays(path: Path, header: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
-        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    dtypes = {**_STORED_DTYPES, **_FOREIGN_DTYPES}
-    unknown = {name: entry["dtype"] for name, entry in header.items() if entry["dtype"] not in dtypes}
-    if unknown:
-        name, dtype = next(iter(unknown.items()))
-        raise CheckpointError("a tensor of this dtype is no probe", where=f"{path}: {name}", found=dtype)
-    arrays = {}
-    for name, entry in header.items():
-        begin, end = (length + _LENGTH_BYTES + at for at in entry["data_offsets"])
-        array = np.frombuffer(memoryview(mapped)[begin:end], dtypes[entry["dtype"]]).reshape(entry["shape"])
-        if entry["dtype"] == "BF16":
-            array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        arrays[name] = array
-    return arrays
 
 
 def _known_names(arrays: Mapping[str, np.ndarray], where: str) -> dict[str, ProbeName]:

@@ -95,7 +95,7 @@ def test_recorded_trace_agrees_with_the_golden(run, tmp_path, source):
     assert result.exit_code == ExitCode.OK, result.output
     command = load_trace(output).metadata.command
     assert command.startswith("gptoss-parity record ")
-    assert f"--source {source} --tokens {row} --dtype float32 --output {output}" in command
+    assert f"--source {source} --dtype float32 --tokens {row} --output {output}" in command
     assert run("compare", golden, output).exit_code == ExitCode.OK
 
 

@@ -94,7 +94,8 @@ def test_writing_replaces_its_own_files_only(sound, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "report.html").write_text("old")
     paths = write_report(sound, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "report.html", "report.json"]
-    assert paths == (tmp_path / "report.html", tmp_path / "report.json")
+    assert sorted(path.name for path in tmp_path.iterdir())[1:] == ["notes.txt", "report.html", "report.json"]
+    assert paths == (tmp_path / "report.html", tmp_path / "report.json", paths.markdown)
+    assert re.fullmatch(r"\d{8}T\d{6}Z_summary\.md", paths.markdown.name)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert "Parity holds" in (tmp_path / "report.html").read_text()

@@ -7,12 +7,19 @@ from gptoss_weights import MissingDependencyError
 
 
 def test_unknown_source_is_named_with_the_known():
-    with pytest.raises(ValueError, match="no source is called 'tf'; there are torch, jax, onnx"):
+    with pytest.raises(ValueError, match="no source is called 'tf'; there are torch, hf, jax, onnx, numpy"):
         make_source("tf")
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("torch", "gpt_oss"), ("torch", "torch"), ("jax", "gptoss_model"), ("onnx", "gptoss_onnx")]
+    ("name", "module"),
+    [
+        ("torch", "gpt_oss"),
+        ("torch", "torch"),
+        ("hf", "transformers"),
+        ("jax", "gptoss_model"),
+        ("onnx", "gptoss_onnx"),
+    ],
 )
 def test_missing_extra_is_named_with_the_command_that_installs_it(name, module, monkeypatch):
     for loaded in list(sys.modules):
@@ -28,14 +35,24 @@ def test_core_imports_no_framework():
     """Neither the package nor its command line loads what only a source needs."""
     program = (
         "import sys, gptoss_parity, gptoss_parity.report, gptoss_parity.cli, gptoss_parity.cli.compare\n"
-        "import gptoss_parity.cli.record\n"
+        "import gptoss_parity.cli.record, gptoss_parity.cli.verify, gptoss_parity.cli.golden, gptoss_parity.selftest\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    for framework in ("torch", "gpt_oss", "jax", "flax", "onnx", "onnxruntime", "gptoss_model", "gptoss_onnx"):
+    for framework in (
+        "torch",
+        "transformers",
+        "gpt_oss",
+        "jax",
+        "flax",
+        "onnx",
+        "onnxruntime",
+        "gptoss_model",
+        "gptoss_onnx",
+    ):
         assert repr(framework) not in loaded
     assert "'matplotlib'" not in loaded
 
 
 def test_sources_are_those_of_the_command_line():
-    assert SOURCES == ("torch", "jax", "onnx")
+    assert SOURCES == ("torch", "hf", "jax", "onnx", "numpy")

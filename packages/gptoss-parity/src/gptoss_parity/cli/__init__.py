@@ -8,7 +8,10 @@ __all__ = ["main"]
 _COMMANDS = {
     "compare": "gptoss_parity.cli.compare:compare_command",
     "demo": "gptoss_parity.cli.demo:demo_command",
+    "golden": "gptoss_parity.cli.golden:golden_command",
     "record": "gptoss_parity.cli.record:record_command",
+    "selftest": "gptoss_parity.cli.selftest:selftest_command",
+    "verify": "gptoss_parity.cli.verify:verify_command",
 }
 
 

@@ -5,44 +5,95 @@ from pathlib import Path
 
 import click
 from gptoss_weights.cli_parameters import CHECKPOINT_PATH
-from gptoss_weights.token_ids import require_known_tokens, token_ids_callback
+from gptoss_weights.token_ids import token_ids_callback
 
-from gptoss_parity.sources import DTYPES, SOURCES, Dtype, make_source
-from gptoss_parity.trace import save_trace
+from gptoss_parity.cli.source_options import SourceChoice, SourceSettings, source_options
+from gptoss_parity.sources import SOURCES, LoadingSource, make_source
 
 __all__ = ["record_command"]
+
+_JSONL = ".jsonl"
 
 
 @click.command()
 @click.argument("checkpoint", type=CHECKPOINT_PATH)
 @click.option("--source", type=click.Choice(SOURCES), required=True, help="The implementation to run.")
+@click.option("--prompt", metavar="TEXT", help="The prompt as text; needs the checkpoint's tokenizer.json.")
+@click.option("--tokens", callback=token_ids_callback, metavar="IDS", help="The prompt as token ids: 1,2,3.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Cut the prompt behind so many tokens.")
 @click.option(
-    "--tokens", callback=token_ids_callback, metavar="IDS", required=True, help="The prompt as token ids: 1,2,3."
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The trace to write; with the suffix .jsonl, MaxText's golden logits.",
 )
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The trace to write.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="What to compute in.")
 @click.option("--config", type=click.Path(path_type=Path), help="Where the checkpoint's config.json stands instead.")
+@click.option("--max-layers", type=click.IntRange(min=1), help="Run the first layers only.")
+@click.option("--block-debug", is_flag=True, help="Record what happens inside attention and experts too.")
+@click.option("--layerwise", is_flag=True, help="Run a layer at a time, for models that do not fit into memory.")
+@click.option("--replay", type=click.Path(path_type=Path), metavar="TRACE",
+              help="Take the experts that this trace chose, in place of the model's own choice.")  # fmt: skip
+@source_options
 def record_command(
-    checkpoint: Path | str, source: str, tokens: list[int], output: Path, dtype: Dtype, config: Path | None
+    checkpoint: Path | str,
+    source: str,
+    settings: SourceSettings,
+    prompt: str | None,
+    tokens: list[int] | None,
+    max_tokens: int | None,
+    output: Path,
+    config: Path | None,
+    max_layers: int | None,
+    block_debug: bool,
+    layerwise: bool,
+    replay: Path | None,
 ) -> None:
     """Run CHECKPOINT on a prompt and write every probe to a trace file.
 
     \b
     Examples:
       gptoss-parity record gpt-oss-20b --source torch --tokens 976,9029,328 --output official.safetensors
-      gptoss-parity record gpt-oss-20b --source jax --tokens 976,9029,328 --output jax.safetensors --dtype bfloat16
+      gptoss-parity record gpt-oss-20b --source jax --prompt "Hello" --output jax.safetensors --dtype bfloat16
+      gptoss-parity record gpt-oss-20b --source hf --tokens 976,9029,328 --output golden.jsonl
     """  # noqa: D301 - the backslash is meant for click
-    from gptoss_weights import open_checkpoint
+    from gptoss_weights import open_checkpoint, trimmed
 
-    implementation = make_source(source)
-    if dtype not in implementation.dtypes:
+    from gptoss_parity.golden_jsonl import write_golden_jsonl
+    from gptoss_parity.layerwise import LayerwiseSource
+    from gptoss_parity.prompts import given_prompts
+    from gptoss_parity.trace import load_trace, save_trace
+
+    if (prompt is None) == (tokens is None):
+        raise click.UsageError("Give either --prompt or --tokens.")
+    implementation = make_source(source, **settings.keywords(source))
+    choice = SourceChoice(name=source, dtype=settings.dtype, is_asked_for=True)
+    if settings.dtype not in implementation.dtypes:
         supported = ", ".join(implementation.dtypes)
         raise click.BadParameter(f"the source {source!r} computes in {supported} only", param_hint="'--dtype'")
+    assert isinstance(implementation, LoadingSource)
     opened = open_checkpoint(checkpoint, config=config)
-    require_known_tokens(tokens, opened.config.vocab_size)
-    trace = implementation.record(opened, tokens, dtype=dtype)
-    row = ",".join(map(str, tokens))
-    words = ["gptoss-parity", "record", str(checkpoint), "--source", source, "--tokens", row, "--dtype", dtype]
-    words += [] if config is None else ["--config", str(config)]
-    save_trace(trace.with_command(shlex.join([*words, "--output", str(output)])), output)
-    click.echo(f"{output}: {len(trace)} probes of {len(trace.tokens)} tokens from {implementation.name} in {dtype}")
+    [given] = given_prompts(opened, text=prompt, tokens=tokens, max_tokens=max_tokens)
+    if max_layers is not None and max_layers < opened.config.num_hidden_layers:
+        opened = trimmed(opened, layers=max_layers)
+    implementation = LayerwiseSource(implementation) if layerwise else implementation
+    forced = None if replay is None else load_trace(replay)
+    try:
+        trace = implementation.record(
+            opened, given.tokens, dtype=settings.dtype, block_debug=block_debug, choices=forced
+        )
+    except ValueError as error:  # an option that does not go with this source or checkpoint
+        raise click.UsageError(str(error)) from None
+    run = settings.run(
+        choice, str(checkpoint), None if config is None else str(config), max_layers=max_layers, layerwise=layerwise
+    )
+    more = ["--block-debug"] if block_debug else []
+    more += [] if replay is None else ["--replay", str(replay)]
+    row = ",".join(map(str, given.tokens))
+    command = f"{run.command} {shlex.join(['--tokens', row, *more, '--output', str(output)])}"
+    if output.suffix == _JSONL:
+        write_golden_jsonl([(given.text or "", trace)], output)
+        click.echo(f"{output}: logits of {len(trace.tokens)} tokens from {implementation.name} in {settings.dtype}")
+        return
+    save_trace(trace.with_command(command), output)
+    what = f"{len(trace)} probes of {len(trace.tokens)} tokens"
+    click.echo(f"{output}: {what} from {implementation.name} in {settings.dtype}")

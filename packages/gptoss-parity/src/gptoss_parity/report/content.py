@@ -5,7 +5,24 @@ from collections.abc import Mapping, Sequence
 
 from gptoss_parity.compare import Comparison
 
-__all__ = ["Continuation", "Report"]
+__all__ = ["Continuation", "NotRun", "Report"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NotRun:
+    """A source that was to run and did not.
+
+    Attributes:
+        name: The source.
+        code: What its process ended with, or 5 where an extra is missing.
+        sentence: Why, and what to do about it.
+        is_asked_for: Whether the user named it, so that the command cannot call this success.
+    """
+
+    name: str
+    code: int
+    sentence: str
+    is_asked_for: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,15 +49,21 @@ class Report:
 
     Attributes:
         title: What was compared, for the head of the page.
-        comparisons: At least one.
+        comparisons: At least one, unless every candidate stands in `not_run`.
         continuation: What the sources generated, if they did.
         command: The command line that makes this report again.
+        not_run: Sources that were to run and did not.
+        seed: What random prompts were drawn with, if they were.
+        prompts: The prompts' texts, None for one that came as ids.
     """
 
     title: str
     comparisons: Sequence[Comparison]
     continuation: Continuation | None = None
     command: str | None = None
+    not_run: tuple[NotRun, ...] = ()
+    seed: int | None = None
+    prompts: tuple[str | None, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -50,6 +73,8 @@ class Report:
     @property
     def verdict(self) -> str:
         """The outcome in one sentence."""
+        if not self.comparisons:
+            return "nothing was compared, for " + "; ".join(problem.sentence for problem in self.not_run)
         failed = [comparison for comparison in self.comparisons if not comparison.passed]
         if failed:
             return failed[0].verdict

@@ -3,22 +3,29 @@
 A number that does not exist or is not finite is null, for JSON knows neither.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gptoss_parity.canaries import Canary
 from gptoss_parity.compare import Comparison
-from gptoss_parity.measures import Failure, ProbeMeasures
+from gptoss_parity.failures import Failure
+from gptoss_parity.logits_measures import LogitsMeasures
+from gptoss_parity.measures import ProbeMeasures
+from gptoss_parity.noise import Noise
+from gptoss_parity.replay import DivergenceSplit
 from gptoss_parity.report.content import Continuation, Report
+from gptoss_parity.report.environment import environment
 from gptoss_parity.routing import Flip, FlipKind, LayerRouting, Reach
 from gptoss_parity.tolerances import Tolerances
 from gptoss_parity.trace import Trace
 
 __all__ = ["SCHEMA", "report_document"]
 
-SCHEMA = "gptoss-parity-report/1"
+SCHEMA = "gptoss-parity-report/2"
 
 
 def report_document(report: Report) -> dict[str, Any]:
@@ -29,6 +36,10 @@ def report_document(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "verdict": report.verdict,
         "command": report.command,
+        "seed": report.seed,
+        "prompts": list(report.prompts),
+        "environment": environment(),
+        "not_run": [dataclasses.asdict(problem) for problem in report.not_run],
         "comparisons": [_comparison(comparison) for comparison in report.comparisons],
         "continuation": None if report.continuation is None else _continuation(report.continuation),
     }
@@ -37,16 +48,22 @@ def report_document(report: Report) -> dict[str, Any]:
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "title": comparison.title,
+        "prompt": comparison.prompt,
         "passed": comparison.passed,
         "verdict": comparison.verdict,
         "reference": _provenance(comparison.reference),
         "candidate": _provenance(comparison.candidate),
         "tokens": comparison.tokens.tolist(),
         "tolerances": _tolerances(comparison.tolerances),
+        "check": None if comparison.check is None else dataclasses.asdict(comparison.check),
         "failures": [_failure(failure) for failure in comparison.failures],
+        "unjudged": [_failure(failure) for failure in comparison.unjudged],
         "warnings": list(comparison.warnings),
         "probes": [_probe(probe) for probe in comparison.probes],
         "routing": [_layer(layer) for layer in comparison.routing.layers],
+        "canaries": [_canary(canary) for canary in comparison.canaries],
+        "noise": [_noise(noise) for noise in comparison.noise],
+        "replay": None if comparison.split is None else _split(comparison.split),
     }
 
 
@@ -98,8 +115,57 @@ def _probe(probe: ProbeMeasures) -> dict[str, Any]:
         if worst is None
         else {"token": worst.token, "relative_l2": _finite(worst.relative_l2)},
         "tokens": {kind.name.lower(): probe.tokens_by_reach[kind] for kind in Reach},
+        "max_relative": _finite(probe.max_relative),
+        "max_relative_index": list(probe.max_relative_index),
+        "cosine": _finite(probe.cosine),
         "argmax_agreement": probe.argmax_agreement,
         "top_k_overlap": probe.top_k_overlap,
+        "logits": None if probe.logits is None else _logits(probe.logits),
+    }
+
+
+def _logits(logits: LogitsMeasures) -> dict[str, Any]:
+    kl = {"mean": logits.kl_mean, "p95": logits.kl_p95, "max": logits.kl_max}
+    return {
+        "kl": {name: _finite(value) for name, value in kl.items()} | {"max_token": logits.kl_max_token},
+        "kl_by_token": [_finite(float(value)) for value in logits.kl],
+        "top_k": logits.top_k,
+        "top_k_overlap": logits.top_k_overlap,
+        "jaccard": logits.jaccard,
+        "rank_agreement": logits.rank_agreement,
+        "argmax_agreement": logits.argmax_agreement,
+        "argmax_agreement_outside_ties": logits.argmax_agreement_outside_ties,
+        "near_ties": logits.near_ties,
+        "differing_tokens": list(logits.differing),
+    }
+
+
+def _canary(canary: Canary) -> dict[str, Any]:
+    document = dataclasses.asdict(canary)
+    document["layers_alike"] = None if canary.layers_alike is None else list(canary.layers_alike)
+    for name in ("relative_l2", "kl", "worst_relative_l2"):
+        document[name] = _finite(document[name])
+    return document
+
+
+def _noise(noise: Noise) -> dict[str, Any]:
+    document = dataclasses.asdict(noise)
+    for name in ("max_abs", "relative_l2", "kl_max"):
+        document[name] = _finite(document[name])
+    return document
+
+
+def _split(split: DivergenceSplit) -> dict[str, Any]:
+    return {
+        "forced": split.forced,
+        "kl_total": _finite(float(split.total.mean())),
+        "kl_other_experts": _finite(split.chosen_kl),
+        "kl_computed_differently": _finite(split.computed_kl),
+        "removed_share": _finite(split.removed_share),
+        "removed_share_where_caused": _finite(split.removed_share_where_caused),
+        "tokens_where_caused": np.flatnonzero(split.is_caused).tolist(),
+        "relative_l2_total": _finite(split.total_relative_l2),
+        "relative_l2_computed_differently": _finite(split.computed_relative_l2),
     }
 
 
@@ -108,6 +174,7 @@ def _layer(layer: LayerRouting) -> dict[str, Any]:
         "layer": layer.layer,
         "agreement": float(np.mean(layer.same_experts)),
         "order_agreement": float(np.mean(layer.same_order)),
+        "largest_weight_difference": _finite(layer.weight_difference),
         "smallest_margin": _finite(float(layer.margin.min())),
         "flips_by_kind": {kind.value: sum(flip.kind is kind for flip in layer.flips) for kind in FlipKind},
         "flips": [_flip(flip) for flip in layer.flips],

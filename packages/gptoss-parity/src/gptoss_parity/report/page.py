@@ -9,13 +9,18 @@ from gptoss_parity.compare import Comparison
 from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.probe_names import parse_probe_name
 from gptoss_parity.report.content import Report
+from gptoss_parity.report.environment import environment as made_on
+from gptoss_parity.report.numbers import number, percent
 from gptoss_parity.report.plots import (
     error_by_position,
     error_growth,
+    kl_by_position,
     logits_difference,
     logits_scatter,
+    margin_histogram,
     routing_map,
 )
+from gptoss_parity.report.sentences import finding_sentences
 from gptoss_parity.routing import FlipKind, LayerRouting
 
 __all__ = ["report_page"]
@@ -34,9 +39,9 @@ def report_page(report: Report) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": _number, "percent": _percent}
+    environment.filters |= {"number": number, "percent": percent}
     sections = [_section(comparison, f"c{place}") for place, comparison in enumerate(report.comparisons)]
-    return environment.get_template("report.html").render(report=report, sections=sections)
+    return environment.get_template("report.html").render(report=report, sections=sections, environment=made_on())
 
 
 def _section(comparison: Comparison, prefix: str) -> dict[str, Any]:
@@ -55,6 +60,7 @@ def _section(comparison: Comparison, prefix: str) -> dict[str, Any]:
         "flips": comparison.routing.flips[:MAX_LISTED_FLIPS],
         "unlisted_flips": max(0, len(comparison.routing.flips) - MAX_LISTED_FLIPS),
         "failures": comparison.failures[:MAX_LISTED_FAILURES],
+        "findings": list(finding_sentences(comparison)),
         "unlisted_failures": max(0, len(comparison.failures) - MAX_LISTED_FAILURES),
         "provenance": [
             {"role": "Reference", "trace": comparison.reference},
@@ -77,24 +83,26 @@ def _tiles(comparison: Comparison) -> list[dict[str, str]]:
         tiles.append(
             {
                 "label": "largest relative L2",
-                "value": _number(worst.clean_relative_l2),
-                "note": f"{worst.name}; limit {_number(worst.limit)}",
+                "value": number(worst.clean_relative_l2),
+                "note": f"{worst.name}; limit {number(worst.limit)}",
             }
         )
     if logits is not None:
-        overlap = _percent(logits.top_k_overlap)
-        note = f"of {len(comparison.tokens)} tokens; top-5 overlap {overlap}"
-        tiles.append({"label": "same likeliest token", "value": _percent(logits.argmax_agreement), "note": note})
+        overlap = percent(logits.top_k_overlap)
+        note = (
+            f"of {len(comparison.tokens)} tokens; top-{logits.logits.top_k if logits.logits else 0} overlap {overlap}"
+        )
+        tiles.append({"label": "same likeliest token", "value": percent(logits.argmax_agreement), "note": note})
     layers = comparison.routing.layers
     if layers:
         choices = sum(layer.same_experts.size for layer in layers)
         same = sum(int(layer.same_experts.sum()) for layer in layers)
         note = f"{choices - same} of {choices} choices differ"
-        tiles.append({"label": "same experts", "value": _percent(same / choices), "note": note})
+        tiles.append({"label": "same experts", "value": percent(same / choices), "note": note})
     if logits is not None:
         token, entry = logits.max_abs_index
         note = f"token {token}, id {entry}"
-        tiles.append({"label": "largest logit difference", "value": _number(logits.max_abs), "note": note})
+        tiles.append({"label": "largest logit difference", "value": number(logits.max_abs), "note": note})
     return tiles
 
 
@@ -118,6 +126,11 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
             error_by_position(comparison, f"{prefix}-position"),
         )
         add(
+            "KL by position",
+            "As beside; dotted orange: with the same experts. Dashed: --max-kl-div, if it was given.",
+            kl_by_position(comparison, f"{prefix}-kl"),
+        )
+        add(
             "Logits",
             "Both sides' values, evenly sampled.",
             logits_scatter(comparison, f"{prefix}-scatter"),
@@ -128,6 +141,11 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
             logits_difference(comparison, f"{prefix}-difference"),
         )
     if comparison.routing.layers:
+        add(
+            "Router margins",
+            "How close each decision was in the reference: flips belong to the left.",
+            margin_histogram(comparison, f"{prefix}-margins"),
+        )
         add("Chosen experts", "", routing_map(comparison, f"{prefix}-routing"), is_wide=True)
     return figures
 
@@ -158,17 +176,3 @@ def _layer_of(probe: ProbeMeasures) -> int | None:
 
 def _or_inf(value: float | None) -> float:
     return float("inf") if value is None or value != value else value
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if value == 0:
-        return "0"
-    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
-
-
-def _percent(share: float | None) -> str:
-    if share is None:
-        return "–"
-    return "100 %" if share == 1 else f"{min(99.9, round(100 * share, 1))} %"

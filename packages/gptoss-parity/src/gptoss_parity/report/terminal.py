@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from gptoss_parity.compare import Comparison
 from gptoss_parity.measures import ProbeMeasures
 from gptoss_parity.probe_names import parse_probe_name
+from gptoss_parity.report.content import Report
+from gptoss_parity.report.sentences import finding_sentences
 
-__all__ = ["comparison_table"]
+__all__ = ["comparison_table", "findings"]
 
 MAX_UNFOLDED_LAYERS = 12
 _FAIL_MARK = "✗"
@@ -19,6 +21,14 @@ _FAIL_MARK = "✗"
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
     """Every comparison's measures side by side; a ✗ marks what is past its limit."""
     return "\n".join([*_probe_table(comparisons), "", *_routing_table(comparisons)])
+
+
+def findings(report: Report) -> str:
+    """What the numbers mean beyond the table, a few lines a comparison; empty where there is nothing to add."""
+    lines: list[str] = []
+    for comparison in report.comparisons:
+        lines += [f"\n{comparison.title}", *(f"  {line}" for line in finding_sentences(comparison))]
+    return "\n".join(lines)
 
 
 def _probe_table(comparisons: Sequence[Comparison]) -> list[str]:
@@ -81,7 +91,8 @@ def _flip_counts(comparison: Comparison) -> dict[str, int]:
 
 def _head(comparison: Comparison) -> str:
     metadata = comparison.candidate.metadata
-    return f"{metadata.source} {metadata.dtype}"
+    which = "" if comparison.prompt is None else f" #{comparison.prompt}"
+    return f"{metadata.source} {metadata.dtype}{which}"
 
 
 def _logits(comparison: Comparison) -> float | None:

@@ -1,28 +1,45 @@
-"""gptoss-onnx as a source: the checkpoint is exported, and ONNX Runtime runs the graph."""
+"""gptoss-onnx as a source: the checkpoint is exported, or an export is there, and ONNX Runtime runs the graph."""
 
+import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from gptoss_onnx import OnnxModel, export_onnx
-from gptoss_weights import Checkpoint
+from gptoss_weights import Checkpoint, CheckpointError, probe_specs
 
-from gptoss_parity.sources.base import Dtype, check_tokens, metadata_of, require_dtype, wanted_probes
+from gptoss_parity.sources.base import (
+    Dtype,
+    ExpertChoices,
+    LoadingSource,
+    check_tokens,
+    metadata_of,
+    require_dtype,
+    wanted_probes,
+)
+from gptoss_parity.sources.foreign_onnx import ForeignOnnx
 from gptoss_parity.trace import Trace
 
 __all__ = ["OnnxSource"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OnnxSource:
-    """Records what the exported graph computes on ONNX Runtime's CPU provider.
+class OnnxSource(LoadingSource):
+    """Records what an exported graph computes on ONNX Runtime's CPU provider.
 
-    The export lives in a temporary folder, with every probe as an output, and goes when it has run.
+    Without a folder the export lives in a temporary one, with every probe as an output, and goes when
+    it has run. A graph has its experts chosen inside, so it cannot replay those of another.
+
+    Attributes:
+        threads: How many to use; None for one a core.
+        folder: An export of `gptoss-onnx`, or the ONNX file of another exporter, which gives logits only.
     """
 
     threads: int | None = None
+    folder: Path | None = None
+    can_replay = False
 
     @property
     def name(self) -> str:
@@ -34,22 +51,10 @@ class OnnxSource:
         """What it can compute in."""
         return ("float32",)
 
-    def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
-        """One run of the exported graph; see `Source.record`."""
+    def load(self, checkpoint: Checkpoint, *, dtype: Dtype = "float32") -> "_OnnxRunner":
+        """What runs the graph; it is exported when the first prompt comes, with the probes that are asked for."""
         require_dtype(self, dtype)
-        prompt = check_tokens(checkpoint, tokens)
-        with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
-            exported = export_onnx(checkpoint, Path(folder) / "model", probes=wanted_probes(checkpoint, prompt))
-            computed = OnnxModel.open(exported, threads=self.threads).trace(prompt)
-        arrays = {name: np.asarray(array) for name, array in computed.items() if name != "tokens"}
-        metadata = metadata_of(
-            checkpoint,
-            source=self.name,
-            dtype=dtype,
-            distributions=("gptoss-onnx", "gptoss-parity", "gptoss-weights", "numpy", "onnx", "onnxruntime"),
-            options={"threads": "all" if self.threads is None else str(self.threads)},
-        )
-        return Trace(prompt, arrays, metadata)
+        return _OnnxRunner(checkpoint, self)
 
     def generate(
         self, checkpoint: Checkpoint, tokens: Sequence[int], *, max_new_tokens: int, dtype: Dtype = "float32"
@@ -60,3 +65,62 @@ class OnnxSource:
         with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
             model = OnnxModel.open(export_onnx(checkpoint, Path(folder) / "model"), threads=self.threads)
             return model.generate([prompt], max_new_tokens=max_new_tokens)[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _OnnxRunner:
+    checkpoint: Checkpoint
+    source: OnnxSource
+
+    def run(self, tokens: Sequence[int], *, block_debug: bool = False, choices: ExpertChoices | None = None) -> Trace:
+        if choices is not None:
+            raise ValueError("an exported graph chooses its experts itself and cannot replay those of another")
+        prompt = check_tokens(self.checkpoint, tokens)
+        probes = wanted_probes(self.checkpoint, prompt, block_debug=block_debug)
+        with self._model(probes) as model:
+            if isinstance(model, OnnxModel):
+                _refuse_another_model(self.checkpoint, model)
+                computed = {name: array for name, array in model.trace(prompt).items() if name in probes}
+            else:
+                computed = {"logits": model.logits(prompt)}
+        metadata = metadata_of(
+            self.checkpoint,
+            source=self.source.name,
+            dtype="float32",
+            distributions=("gptoss-onnx", "gptoss-parity", "gptoss-weights", "numpy", "onnx", "onnxruntime"),
+            options=self._options(),
+        )
+        needed = {name for name in probe_specs(self.checkpoint.config, 1) if name != "tokens"}
+        metadata = dataclasses.replace(metadata, is_partial=not needed <= set(computed))
+        return Trace(prompt, {name: np.asarray(array) for name, array in computed.items()}, metadata)
+
+    @contextlib.contextmanager
+    def _model(self, probes: Sequence[str]) -> "Iterator[OnnxModel | ForeignOnnx]":
+        given, threads = self.source.folder, self.source.threads
+        if given is not None and given.is_file():
+            yield ForeignOnnx.open(given, threads=threads, vocab_size=self.checkpoint.config.vocab_size)
+        elif given is not None:
+            yield OnnxModel.open(given, threads=threads)
+        else:
+            with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
+                yield OnnxModel.open(
+                    export_onnx(self.checkpoint, Path(folder) / "model", probes=probes), threads=threads
+                )
+
+    def _options(self) -> dict[str, str]:
+        threads, folder = self.source.threads, self.source.folder
+        options = {"threads": "all" if threads is None else str(threads)}
+        return options if folder is None else options | {"export": str(folder)}
+
+
+def _refuse_another_model(checkpoint: Checkpoint, model: OnnxModel) -> None:
+    ours, theirs = checkpoint.config.numbers(), model.config.numbers()
+    for name in ours:
+        if ours[name] != theirs[name]:
+            raise CheckpointError(
+                f"the export is of a model with another {name}",
+                where="--onnx",
+                expected=f"{ours[name]} as in the checkpoint",
+                found=theirs[name],
+                fix="Name the checkpoint that it was exported from, or leave --onnx out to export this one.",
+            )

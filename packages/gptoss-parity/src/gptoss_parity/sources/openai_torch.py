@@ -3,9 +3,7 @@
 Weights come through our lazy checkpoint, so that both layouts work; what the official loader does
 with the stored bytes stays its own. Only the reading of a stored tensor is replaced, by one that
 finds it under its canonical name. In bfloat16 the model runs as published: matrices, biases and
-sinks bf16, norm scales f32. In float32 everything is upcast after loading, which is exact.
-
-This is the only module of the toolkit that imports torch.
+sinks bf16, norm scales f32. In float32 the parameters are float32, to which bf16 is upcast exactly.
 """
 
 import dataclasses
@@ -16,12 +14,22 @@ import gpt_oss.torch.model as official_model
 import gpt_oss.torch.weights as official_weights
 import numpy as np
 import torch
-from gptoss_weights import Checkpoint, GptOssConfig, Mxfp4Tensor, layer_probe
+from gptoss_weights import BLOCK_DEBUG_PROBES, Checkpoint, GptOssConfig, MissingDependencyError, Mxfp4Tensor
 
-from gptoss_parity.sources.base import DTYPES, Dtype, check_tokens, metadata_of
+from gptoss_parity.sources.base import (
+    DTYPES,
+    Dtype,
+    ExpertChoices,
+    LoadingSource,
+    check_tokens,
+    forced_choices,
+    metadata_of,
+    require_dtype,
+)
+from gptoss_parity.sources.openai_tracing import forward_with_probes
 from gptoss_parity.trace import Trace
 
-__all__ = ["OpenAITorchSource", "load_official_model", "official_parameter_names"]
+__all__ = ["OpenAITorchSource", "checked_device", "load_official_model", "official_parameter_names"]
 
 # The official parameter's name → canonical names, stacked along the rows (q, k and v are one matrix).
 _MODEL_PARAMETERS = {
@@ -48,7 +56,7 @@ _BLOCK_NAME = re.compile(r"block\.(\d+)\.(.+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OpenAITorchSource:
+class OpenAITorchSource(LoadingSource):
     """Records what `gpt_oss.torch.model.Transformer` computes on a torch device."""
 
     device: str = "cpu"
@@ -63,18 +71,56 @@ class OpenAITorchSource:
         """What it can compute in."""
         return DTYPES
 
-    def record(self, checkpoint: Checkpoint, tokens: Sequence[int], *, dtype: Dtype = "float32") -> Trace:
-        """One official forward pass over T tokens with every probe; see `Source.record`."""
-        prompt = check_tokens(checkpoint, tokens)
-        metadata = metadata_of(
-            checkpoint,
-            source=self.name,
-            dtype=dtype,
-            distributions=("gpt-oss", "gptoss-parity", "gptoss-weights", "torch"),
-            options={"device": self.device},
-        )
+    def load(self, checkpoint: Checkpoint, *, dtype: Dtype = "float32") -> "_OfficialRunner":
+        """The official model.
+
+        Raises:
+            MissingDependencyError: this machine has no such device.
+        """
+        require_dtype(self, dtype)
         model = load_official_model(checkpoint, dtype=dtype, device=self.device)
-        return Trace(prompt, _forward_with_probes(model, prompt, torch.device(self.device)), metadata)
+        return _OfficialRunner(checkpoint, model, dtype, self)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OfficialRunner:
+    checkpoint: Checkpoint
+    model: official_model.Transformer
+    dtype: Dtype
+    source: OpenAITorchSource
+
+    def run(self, tokens: Sequence[int], *, block_debug: bool = False, choices: ExpertChoices | None = None) -> Trace:
+        prompt = check_tokens(self.checkpoint, tokens)
+        forced = forced_choices(self.checkpoint, prompt, choices)
+        arrays = forward_with_probes(self.model, prompt, torch.device(self.source.device), forced=forced)
+        if not block_debug:
+            arrays = {name: a for name, a in arrays.items() if name.rpartition(".")[2] not in BLOCK_DEBUG_PROBES}
+        metadata = metadata_of(
+            self.checkpoint,
+            source=self.source.name,
+            dtype=self.dtype,
+            distributions=("gpt-oss", "gptoss-parity", "gptoss-weights", "torch"),
+            options={"device": self.source.device},
+            is_replayed=choices is not None,
+        )
+        return Trace(prompt, arrays, metadata)
+
+
+def checked_device(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises:
+        MissingDependencyError: this machine has none.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise MissingDependencyError(
+            f"PyTorch cannot use the device {name!r} ({str(error).splitlines()[0]})",
+            fix="Choose another with --torch-device, or leave it out for the CPU.",
+        ) from None
+    return device
 
 
 def load_official_model(checkpoint: Checkpoint, *, dtype: Dtype, device: str = "cpu") -> official_model.Transformer:
@@ -82,12 +128,14 @@ def load_official_model(checkpoint: Checkpoint, *, dtype: Dtype, device: str = "
 
     Source: openai/gpt-oss torch/model.py, `Transformer.from_checkpoint`.
     """
-    model = official_model.Transformer(_official_config(checkpoint.config), device=torch.device(device))
-    model.eval()
-    weights = _CanonicalCheckpoint(checkpoint, torch.device(device))
+    place = checked_device(device)
+    model = official_model.Transformer(_official_config(checkpoint.config), device=place).eval()
+    if dtype == "float32":
+        model = model.float()  # before anything is loaded, so that float32 weights are not rounded on the way
+    weights = _CanonicalCheckpoint(checkpoint, place)
     for name, parameter in model.named_parameters():
         parameter.data.copy_(weights.get(name))
-    return model.float() if dtype == "float32" else model
+    return model
 
 
 class _CanonicalCheckpoint(official_weights.Checkpoint):  # type: ignore[misc]  # gpt-oss ships no types
@@ -105,7 +153,7 @@ class _CanonicalCheckpoint(official_weights.Checkpoint):  # type: ignore[misc]  
         The official `get` knows the layers 0 … 35 only; this asks the checkpoint instead.
         """
         (canonical, *_) = official_parameter_names(name)
-        if isinstance(self._checkpoint.read(canonical), Mxfp4Tensor):
+        if self._checkpoint.array_dtype(canonical) is None:  # packed
             return self._get_mxfp4_tensor(f"{name}.blocks", f"{name}.scales", dtype=torch.bfloat16)
         return self._get_tensor(name)
 
@@ -147,49 +195,3 @@ def _to_torch(array: np.ndarray, device: str) -> torch.Tensor:
 
 def _official_config(config: GptOssConfig) -> official_model.ModelConfig:
     return official_model.ModelConfig(**config.numbers())
-
-
-def _forward_with_probes(
-    model: official_model.Transformer, tokens: np.ndarray, device: torch.device
-) -> dict[str, np.ndarray]:
-    """One forward pass with a hook on each module whose output is a probe."""
-    captured: dict[str, torch.Tensor] = {}
-
-    def capture(name: str, module: torch.nn.Module) -> torch.utils.hooks.RemovableHandle:
-        def keep(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
-            captured[name] = output.detach().clone()
-
-        return module.register_forward_hook(keep)
-
-    handles = [capture("embedding", model.embedding)]
-    for layer, block in enumerate(model.block):
-        handles.append(capture(layer_probe(layer, "attention_residual"), block.attn))
-        handles.append(capture(layer_probe(layer, "router_logits"), block.mlp.gate))
-        handles.append(capture(layer_probe(layer, "output"), block))
-    handles += [capture("final_norm", model.norm), capture("logits", model.unembedding)]
-    try:
-        with torch.inference_mode():
-            model(torch.as_tensor(tokens, device=device))
-            for layer, block in enumerate(model.block):
-                logits = captured[layer_probe(layer, "router_logits")]
-                weights, indices = _route(logits, block.mlp.experts_per_token)
-                captured[layer_probe(layer, "router_weights")] = weights
-                captured[layer_probe(layer, "router_indices")] = indices
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: _to_numpy(tensor) for name, tensor in captured.items()}
-
-
-def _route(logits: torch.Tensor, experts_per_token: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the official MLP does with its gate's output, which no hook can see.
-
-    Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
-    """
-    experts = torch.topk(logits, k=experts_per_token, dim=-1, sorted=True)
-    return torch.nn.functional.softmax(experts.values, dim=1), experts.indices
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-    return array

@@ -8,7 +8,14 @@ from gptoss_model.ops.moe.choice import (
     list_moe_strategies,
 )
 from gptoss_model.ops.moe.dense import dense_moe
-from gptoss_model.ops.moe.experts import Expert, ExpertWeights, apply_expert, combine_experts, has_expert
+from gptoss_model.ops.moe.experts import (
+    Expert,
+    ExpertWeights,
+    apply_expert,
+    combine_experts,
+    has_expert,
+    inspect_experts,
+)
 from gptoss_model.ops.moe.gathered import gathered_moe
 from gptoss_model.ops.moe.megablox import megablox_moe
 from gptoss_model.ops.moe.ragged import ragged_moe
@@ -28,6 +35,7 @@ __all__ = [
     "dense_moe",
     "gathered_moe",
     "has_expert",
+    "inspect_experts",
     "list_moe_strategies",
     "megablox_moe",
     "ragged_moe",

@@ -20,7 +20,15 @@ from gptoss_model.ops.row_products import gathered_row_products
 from gptoss_model.ops.stacked import StackedMatrices, unstacked
 from gptoss_model.ops.swiglu import swiglu
 
-__all__ = ["Expert", "ExpertWeights", "apply_expert", "apply_experts_to_rows", "combine_experts", "has_expert"]
+__all__ = [
+    "Expert",
+    "ExpertWeights",
+    "apply_expert",
+    "apply_experts_to_rows",
+    "combine_experts",
+    "has_expert",
+    "inspect_experts",
+]
 
 type ExpertMatrices = jax.Array | Mxfp4Array | StackedMatrices
 
@@ -84,8 +92,8 @@ def apply_expert(
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
-    hidden = linear(x, expert.gate_up_proj)
-    activated = _activate(hidden, expert.gate_up_proj_bias, alpha=swiglu_alpha, limit=swiglu_limit)
+    hidden = _add_bias(linear(x, expert.gate_up_proj), expert.gate_up_proj_bias)
+    activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
     return add_rounded(linear(activated, expert.down_proj), expert.down_proj_bias)
 
 
@@ -103,6 +111,42 @@ def apply_experts_to_rows(
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
+    return _steps_of_experts(x, experts, chosen, alpha=swiglu_alpha, limit=swiglu_limit)[-1]
+
+
+def inspect_experts(
+    x: Float[Array, "M D"],
+    indices: Int[Array, "M k"],
+    experts: ExpertWeights,
+    *,
+    swiglu_alpha: float,
+    swiglu_limit: float,
+) -> tuple[Float[Array, "M k gate_up"], Float[Array, "M k F"], Float[Array, "M k D"]]:
+    """What happens inside each token's chosen experts, for probes: what strategies add up and do not keep.
+
+    Each assignment is computed on its own, as the `gathered` strategy does; zeros where there is no expert.
+
+    Returns:
+        The input of SwiGLU, its output, and the experts' outputs, not yet weighted.
+    """
+    M, k = indices.shape
+    chosen = indices.reshape(M * k)
+    steps = _steps_of_experts(
+        jnp.repeat(x, k, axis=0),
+        experts,
+        jnp.clip(chosen, 0, experts.count - 1),
+        alpha=swiglu_alpha,
+        limit=swiglu_limit,
+    )
+    exists = has_expert(chosen, experts.count)[:, None]
+    hidden, activated, outputs = (jnp.where(exists, step, 0).reshape(M, k, -1) for step in steps)
+    return hidden, activated, outputs
+
+
+def _steps_of_experts(
+    x: jax.Array, experts: ExpertWeights, chosen: jax.Array, *, alpha: float, limit: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """For each row its expert's input of SwiGLU, output of SwiGLU, and output."""
 
     def one_by_one(rows: jax.Array, matrices: ExpertMatrices, chosen: jax.Array) -> jax.Array:
         def multiply_one(assignment: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -122,9 +166,9 @@ def apply_experts_to_rows(
         products: jax.Array = lax.platform_dependent(rows, matrices, chosen, cpu=on_cpu, default=one_by_one)
         return products
 
-    hidden = multiply(x, experts.gate_up_proj)
-    activated = _activate(hidden, experts.gate_up_proj_bias[chosen], alpha=swiglu_alpha, limit=swiglu_limit)
-    return add_rounded(multiply(activated, experts.down_proj), experts.down_proj_bias[chosen])
+    hidden = _add_bias(multiply(x, experts.gate_up_proj), experts.gate_up_proj_bias[chosen])
+    activated = swiglu(hidden, alpha=alpha, limit=limit)
+    return hidden, activated, add_rounded(multiply(activated, experts.down_proj), experts.down_proj_bias[chosen])
 
 
 def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]) -> Float[Array, "M D"]:
@@ -136,9 +180,10 @@ def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]
     return rounded(products.sum(axis=1), outputs.dtype)
 
 
-def _activate(hidden: jax.Array, bias: jax.Array, *, alpha: float, limit: float) -> jax.Array:
+def _add_bias(product: jax.Array, bias: jax.Array) -> jax.Array:
     # Barrier: SwiGLU reads every second entry; fused with that, XLA's CPU backend adds and rounds without vectors.
-    return swiglu(lax.optimization_barrier(add_rounded(hidden, bias)), alpha=alpha, limit=limit)
+    total: jax.Array = lax.optimization_barrier(add_rounded(product, bias))
+    return total
 
 
 def _matrix(matrices: ExpertMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
