@@ -1,0 +1,1 @@
+"""Trains GPT-OSS in JAX."""
