@@ -1,7 +1,7 @@
 """The modules: they hold parameters under Hugging Face's names and call the ops.
 
-What flows between them: x [B, T, D], the residual stream in the dtype of the activations;
-positions int32 [B, T], −1 for padding; and the cosines and sines of those positions.
+What flows between them: x [B, T, D], the residual stream in the dtype of the activations; the places
+of the tokens; and the cosines and sines of their positions.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,18 @@ from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
 from gptoss_model.sharding.shards import Shards
 
-__all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
+__all__ = [
+    "Attention",
+    "DecoderLayer",
+    "Embedding",
+    "Experts",
+    "Linear",
+    "Mlp",
+    "Places",
+    "RMSNorm",
+    "Rotary",
+    "Router",
+]
 
 
 NOBODY = -1  # the expert of padding
@@ -33,6 +44,18 @@ class Rotary(NamedTuple):
 
     cos: jax.Array
     sin: jax.Array
+
+
+class Places(NamedTuple):
+    """Where the tokens of a step stand.
+
+    Attributes:
+        positions: int32 [B, T], −1 for padding.
+        segments: Which document of its row each token belongs to, int32 [B, T]; None: each row is one.
+    """
+
+    positions: jax.Array
+    segments: jax.Array | None = None
 
 
 class Linear(nnx.Module):
@@ -84,25 +107,26 @@ class Attention(nnx.Module):
         self.attention = attention
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, shards: Shards
+        self, x: jax.Array, rotary: Rotary, places: Places, cache: C, shards: Shards
     ) -> tuple[jax.Array, C]:
         """Attends over the new tokens, and over those in the cache if there is one."""
         q = ops.apply_rope(self._heads(self.q_proj(x)), *rotary)
         k = ops.apply_rope(self._heads(self.k_proj(x)), *rotary)
         v = self._heads(self.v_proj(x))
         if cache is None:
-            seen = KeyValues(k, v, positions)
+            seen = KeyValues(k, v, places.positions)
         else:
-            seen, cache = cache.extend(k, v, positions)
+            seen, cache = cache.extend(k, v, places.positions)
         choice = choose_attention_strategy(self.attention, queries=q.shape[1], keys=seen.keys.shape[1])
         mixed = ATTENTION_STRATEGIES[choice.name](
             q,
             seen.keys,
             seen.values,
             _cast(self.sinks, q),
-            query_positions=positions,
+            query_positions=places.positions,
             key_positions=seen.positions,
             window=self.window,
+            segments=places.segments,
         )
         return self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads), cache
 
@@ -190,13 +214,13 @@ class DecoderLayer(nnx.Module):
         self.mlp = Mlp(parameters / "mlp", config, moe=moe)
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: LayerRecorder, shards: Shards
+        self, x: jax.Array, rotary: Rotary, places: Places, cache: C, record: LayerRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """The residual stream after the layer, and the layer's cache with the new tokens."""
-        attended, cache = self.self_attn(self.input_layernorm(x), rotary, positions, cache, shards)
+        attended, cache = self.self_attn(self.input_layernorm(x), rotary, places, cache, shards)
         x = ops.add_rounded(x, attended)
         record("attention_residual", x)
-        x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), positions >= 0, record, shards))
+        x = ops.add_rounded(x, self.mlp(self.post_attention_layernorm(x), places.positions >= 0, record, shards))
         record("output", x)
         return x, cache
 
