@@ -16,9 +16,10 @@ from jax.typing import DTypeLike
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
 from gptoss_model.ops.attention import ATTENTION_STRATEGIES, choose_attention_strategy
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy
 from gptoss_model.ops.stacked import StackedMatrices
-from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
+from gptoss_model.parameters import LoraParam, PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import LayerRecorder
 from gptoss_model.sharding.shards import Shards
 
@@ -28,6 +29,7 @@ __all__ = [
     "Embedding",
     "Experts",
     "Linear",
+    "LoraFactors",
     "Mlp",
     "Places",
     "RMSNorm",
@@ -58,16 +60,25 @@ class Places(NamedTuple):
     segments: jax.Array | None = None
 
 
+class LoraFactors(nnx.Module):
+    """The update `scale`·b·a of a matrix, or of every expert's; see `gptoss_model.lora`."""
+
+    def __init__(self, a: LoraParam, b: LoraParam, *, scale: float) -> None:
+        self.a, self.b, self.scale = a, b, scale
+
+
 class Linear(nnx.Module):
     """`x · weightᵀ`, and a bias where the schema has one; weight [out, in]."""
 
     def __init__(self, parameters: ParameterScope, *, has_bias: bool = True) -> None:
         self.weight = parameters("weight")
         self.bias = parameters("bias") if has_bias else None
+        self.lora: LoraFactors | None = nnx.data(None)
 
     def __call__(self, x: jax.Array, *, total: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
         """Maps [..., in] to [..., out]; `total` as in `ops.linear`."""
-        return ops.linear(x, _matrix(self.weight), None if self.bias is None else _cast(self.bias, x), total=total)
+        bias = None if self.bias is None else _cast(self.bias, x)
+        return ops.linear(x, _matrix(self.weight), bias, total=total, update=_update(self.lora))
 
 
 class Embedding(nnx.Module):
@@ -156,6 +167,8 @@ class Experts(nnx.Module):
         self.gate_up_proj_bias = parameters("gate_up_proj_bias")
         self.down_proj = parameters("down_proj")
         self.down_proj_bias = parameters("down_proj_bias")
+        self.gate_up_lora: LoraFactors | None = nnx.data(None)
+        self.down_lora: LoraFactors | None = nnx.data(None)
         self.swiglu_limit = config.swiglu_limit
         self.moe = moe
 
@@ -174,6 +187,8 @@ class Experts(nnx.Module):
                 gate_up_proj_bias=_cast(self.gate_up_proj_bias, x),
                 down_proj=unpack_value(self.down_proj),
                 down_proj_bias=_cast(self.down_proj_bias, x),
+                gate_up_update=_update(self.gate_up_lora),
+                down_update=_update(self.down_lora),
             ),
         )
         return output.reshape(B, T, D)
@@ -229,6 +244,10 @@ def _cast(parameter: nnx.Param[jax.Array] | PackedParam, x: jax.Array) -> jax.Ar
     """The values as computing with x uses them: really rounded to its dtype, if they have more bits."""
     value: jax.Array = parameter[...]
     return ops.rounded(value, x.dtype)
+
+
+def _update(lora: LoraFactors | None) -> LowRank | None:
+    return None if lora is None else LowRank(lora.a[...], lora.b[...], lora.scale)
 
 
 def _matrix(parameter: nnx.Param[jax.Array] | PackedParam) -> jax.Array | StackedMatrices:
