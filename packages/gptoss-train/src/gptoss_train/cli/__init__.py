@@ -5,7 +5,9 @@ from gptoss_weights.cli_errors import ErrorMappingGroup
 
 __all__ = ["main"]
 
-_COMMANDS: dict[str, str] = {}
+_COMMANDS: dict[str, str] = {
+    "preview": "gptoss_train.cli.preview:preview_command",
+}
 
 
 @click.group(cls=ErrorMappingGroup, lazy_commands=_COMMANDS)
