@@ -198,10 +198,10 @@ def _place(matrices: Any, number: jax.Array) -> tuple[jax.Array, ...]:
     return (matrices.row, number) if isinstance(matrices, StackedMatrices) else (number,)
 
 
-def _as_experts(experts: ExpertWeights, gradients: Mapping[str, jax.Array]) -> ExpertWeights:
+def _as_experts(experts: ExpertWeights, gradients: Mapping[str, jax.Array | LowRank]) -> ExpertWeights:
     """The gradients where their arrays stand; packed arrays and rows of stacks stay as they are."""
 
-    def replace(matrices: Any, gradient: jax.Array) -> Any:
+    def replace(matrices: Any, gradient: Any) -> Any:
         return dataclasses.replace(matrices, stack=gradient) if isinstance(matrices, StackedMatrices) else gradient
 
     found = {name: replace(getattr(experts, name), gradient) for name, gradient in gradients.items()}
