@@ -101,14 +101,17 @@ def starts(batches):
     ]
 
 
-def test_each_epoch_has_every_sample_once_in_another_order(open_with):
-    unpacked = dataclasses.replace(SYNTHETIC, packing="none", overlong="cut")
-    first, second = itertools.batched(starts(open_with(unpacked)), 23)
+@pytest.mark.parametrize("chosen", [{}, {"skip": 4, "take": 17}])
+def test_each_epoch_has_every_sample_once_in_another_order(open_with, chosen):
+    unpacked = dataclasses.replace(SYNTHETIC, packing="none", overlong="cut", **chosen)
+    count = open_with(unpacked).records_per_epoch
+    first, second = itertools.batched(starts(open_with(unpacked)), count)
     assert sorted(first) == sorted(second)
+    assert len(set(first)) == count
     assert first != second
     in_order = starts(open_with(dataclasses.replace(unpacked, shuffle=False)))
-    assert in_order[:23] == in_order[23:]
-    assert list(first) != in_order[:23]
+    assert in_order[:count] == in_order[count:]
+    assert list(first) != in_order[:count]
 
 
 def test_the_seed_decides_the_order(configs, open_with):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from gptoss_train.data import SyntheticConfig
 from gptoss_train.data.sources.synthetic import SyntheticSource
+from gptoss_weights import CheckpointError
 
 CONFIG = SyntheticConfig(records=200, shortest=3, longest=40, symbols=11, branching=3)
 
@@ -34,5 +35,7 @@ def test_records_differ():
 
 
 def test_a_ring_larger_than_the_vocabulary_is_refused():
-    with pytest.raises(ValueError, match="expected at most the vocabulary's 10, found 11"):
+    with pytest.raises(
+        CheckpointError, match=r"data.synthetic.symbols: .* expected at most the vocabulary's 10, found 11"
+    ):
         source(vocabulary_size=10)
