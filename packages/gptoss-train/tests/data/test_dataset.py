@@ -92,12 +92,13 @@ def test_a_position_holds_for_another_number_of_shards(open_with):
     assert np.array_equal(next(second).tokens, next(one).tokens[2:])
 
 
-def starts(batches):
-    """What identifies a sample: the first tokens of each segment."""
+def samples_of(batches):
+    """The tokens of each segment."""
     return [
-        tuple(batch.tokens[row, place : place + 3])
+        tuple(tokens[segments == segment].tolist())
         for batch in batches
-        for row, place in zip(*np.nonzero((batch.positions == 0) & (batch.segments > 0)), strict=True)
+        for tokens, segments in zip(batch.tokens, batch.segments, strict=True)
+        for segment in range(1, segments.max() + 1)
     ]
 
 
@@ -105,11 +106,11 @@ def starts(batches):
 def test_each_epoch_has_every_sample_once_in_another_order(open_with, chosen):
     unpacked = dataclasses.replace(SYNTHETIC, packing="none", overlong="cut", **chosen)
     count = open_with(unpacked).records_per_epoch
-    first, second = itertools.batched(starts(open_with(unpacked)), count)
+    first, second = itertools.batched(samples_of(open_with(unpacked)), count)
     assert sorted(first) == sorted(second)
     assert len(set(first)) == count
     assert first != second
-    in_order = starts(open_with(dataclasses.replace(unpacked, shuffle=False)))
+    in_order = samples_of(open_with(dataclasses.replace(unpacked, shuffle=False)))
     assert in_order[:count] == in_order[count:]
     assert list(first) != in_order[:count]
 
@@ -117,8 +118,8 @@ def test_each_epoch_has_every_sample_once_in_another_order(open_with, chosen):
 def test_the_seed_decides_the_order(configs, open_with):
     one, again, other = (list(open_with(configs["jsonl"], seed=seed)) for seed in (1, 1, 2))
     same(one, again)
-    assert starts(one) != starts(other)
-    assert sorted(starts(one)) == sorted(starts(other))
+    assert samples_of(one) != samples_of(other)
+    assert sorted(samples_of(one)) == sorted(samples_of(other))
 
 
 def test_threads_change_nothing(configs, open_with):
@@ -191,16 +192,16 @@ def test_evaluation_has_every_sample_in_order_and_fills_up_the_last_batch(open_w
     assert len(batches) == 5
     assert all(batch.tokens.shape == (5, 32) for batch in batches)
     assert batches[-1].segments.any(axis=1).tolist() == [True, True, True, False, False]
-    assert len(starts(batches)) == 23
+    assert len(samples_of(batches)) == 23
 
 
 def test_skip_and_take_hold_out_records(write_jsonl, open_with):
     path = write_jsonl([{"text": f"{number}"} for number in range(10)])
     config = DataConfig(source="jsonl", files=(str(path),), epochs=1, packing="none")
-    held_out = starts(open_with(dataclasses.replace(config, take=3)))
-    trained = starts(open_with(dataclasses.replace(config, skip=3)))
+    held_out = samples_of(open_with(dataclasses.replace(config, take=3)))
+    trained = samples_of(open_with(dataclasses.replace(config, skip=3)))
     assert (len(held_out), len(trained)) == (3, 7)
-    assert sorted(held_out + trained) == sorted(starts(open_with(config)))
+    assert sorted(held_out + trained) == sorted(samples_of(open_with(config)))
     with pytest.raises(CheckpointError, match="all records are skipped; expected less than 10; found 10"):
         open_with(dataclasses.replace(config, skip=10))
 

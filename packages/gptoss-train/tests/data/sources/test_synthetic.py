@@ -36,6 +36,6 @@ def test_records_differ():
 
 def test_a_ring_larger_than_the_vocabulary_is_refused():
     with pytest.raises(
-        CheckpointError, match=r"data.synthetic.symbols: .* expected at most the vocabulary's 10, found 11"
+        CheckpointError, match=r"data.synthetic.symbols: .* expected at most the vocabulary's 10; found 11"
     ):
         source(vocabulary_size=10)
