@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 __all__ = ["Batch"]
 
-type Array = np.ndarray | jax.Array
+Array = np.ndarray | jax.Array  # no `type` statement: jaxtyping reads what it stands for when this is imported
 
 
 class Batch(NamedTuple):

@@ -2,14 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from gptoss_weights.text import Tokenizer
-
-    from gptoss_train.data import DataConfig
 
 __all__ = ["preview_command"]
 
@@ -38,30 +32,39 @@ __all__ = ["preview_command"]
 def preview_command(
     config: Path, overrides: tuple[str, ...], output: Path, samples: int, records: int, as_json: bool
 ) -> None:
-    r"""Show samples as the model will see them, before any training.
+    """Show samples as the model will see them, before any training.
 
     The page colours each token by channel and by whether it is learnt, and counts lengths, the share that is
-    masked, and how well rows are filled. No model is loaded, only the tokenizer.
+    masked, and how well rows are filled. No model is loaded, only the tokenizer. CONFIG is a file, or a recipe
+    that comes with the package.
 
     \b
     Examples:
       gptoss-train preview sft.yaml
-      gptoss-train preview sft.yaml data.packing=none --output /tmp/preview.html
-    """
+      gptoss-train preview sft.yaml data.packing=none --output first-look.html
+      gptoss-train preview tiny --json
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_train.config import load_config
     from gptoss_train.data import open_dataset
+    from gptoss_train.errors import ConfigError
     from gptoss_train.preview import write_preview
+    from gptoss_train.setup import open_base, open_tokenizer
 
     loaded = load_config(config, overrides)
-    vocabulary_size, tokenizer = _vocabulary(loaded.model, loaded.tokenizer, loaded.data)
-    dataset = open_dataset(
-        loaded.data,
-        vocabulary_size=vocabulary_size,
-        tokenizer=tokenizer,
-        batch_size=loaded.batch_size,
-        sequence_length=loaded.sequence_length,
-        seed=loaded.seed,
-    )
+    # New weights of any geometry would do as well, for none is read: only their vocabulary and tokenizer count.
+    base = open_base(loaded, "pretrain")
+    tokenizer = open_tokenizer(loaded, base)
+    try:
+        dataset = open_dataset(
+            loaded.data,
+            vocabulary_size=base.config.vocab_size,
+            tokenizer=tokenizer,
+            batch_size=loaded.batch_size,
+            sequence_length=loaded.sequence_length,
+            seed=loaded.seed,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), where="data") from None
     content = write_preview(
         dataset, output, tokenizer=tokenizer, title=f"Training data of {config.name}", samples=samples, records=records
     )
@@ -75,20 +78,3 @@ def preview_command(
         f"{statistics.cut} cut, {statistics.dropped} dropped, {statistics.without_loss} with nothing to learn"
     )
     click.echo(f"wrote {output}")
-
-
-def _vocabulary(model: str, tokenizer: str | None, data: "DataConfig") -> tuple[int, "Tokenizer | None"]:
-    """How many ids the model knows, and its tokenizer where there is text: by path, or the checkpoint's."""
-    from gptoss_weights import GPT_OSS_20B, GPT_OSS_120B, Checkpoint, open_checkpoint
-    from gptoss_weights.text import load_tokenizer
-
-    shipped: Checkpoint | Path
-    published = {"gpt-oss-20b": GPT_OSS_20B, "gpt-oss-120b": GPT_OSS_120B}
-    if model in published and not Path(model).exists():
-        size, shipped = published[model].vocab_size, Path(model)
-    else:
-        checkpoint = open_checkpoint(model)
-        size, shipped = checkpoint.config.vocab_size, checkpoint
-    if data.source == "synthetic" and tokenizer is None:
-        return size, None
-    return size, load_tokenizer(shipped if tokenizer is None else Path(tokenizer))

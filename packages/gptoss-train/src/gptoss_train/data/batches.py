@@ -55,7 +55,6 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         return self._rows.statistics
 
     def __next__(self) -> Batch:
-        self._assert_not_closed()
         rows: list[Row] = []
         while len(rows) < self._batch_size:
             try:

@@ -14,8 +14,6 @@ from gptoss_train.data.rows import RowIterator
 
 __all__ = ["Dataset"]
 
-RECORDS_AHEAD = 16  # of each thread
-
 
 class Dataset:
     """What `open_dataset` opens: batches by iterating over it, each iterator from the beginning.
@@ -72,8 +70,10 @@ class Dataset:
         if config.shuffle:
             records = records.shuffle(self._seed % 2**32)
         records = records.repeat(config.epochs).map(self._reader)
-        ahead = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=config.threads * RECORDS_AHEAD)
-        return records.to_iter_dataset(ahead).__iter__()
+        # While a window is learnt from, the next one is read.
+        ahead = config.packing_window if config.threads else 0
+        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=ahead)
+        return records.to_iter_dataset(options).__iter__()
 
     def _row_iterator(self, records: grain.DatasetIterator[ReadRecord]) -> RowIterator:
         return RowIterator(

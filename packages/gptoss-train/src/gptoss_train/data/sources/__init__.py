@@ -19,10 +19,10 @@ def open_source(config: DataConfig, *, vocabulary_size: int, seed: int) -> Recor
         seed: What synthetic sequences follow from.
 
     Raises:
-        CheckpointError: a file is not there, is empty, or is not what it should be.
+        CheckpointError: a file is not there, is empty, or is not what it should be; or synthetic sequences would
+            need more tokens than there are.
         MissingDependencyError: a Hugging Face dataset, without the extra `datasets`.
         NetworkError: the Hub does not give it.
-        ValueError: more symbols than the vocabulary has tokens.
     """
     if config.source == "synthetic":
         return SyntheticSource(config.synthetic, vocabulary_size=vocabulary_size, seed=seed)

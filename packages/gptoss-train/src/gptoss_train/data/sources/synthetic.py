@@ -1,6 +1,7 @@
 """Synthetic sequences: walks around a ring of tokens, each a pure function of the seed and its number."""
 
 import numpy as np
+from gptoss_weights import CheckpointError
 
 from gptoss_train.data.config import SyntheticConfig
 from gptoss_train.data.records import TokenSequence
@@ -19,13 +20,16 @@ class SyntheticSource:
         seed: What everything follows from.
 
     Raises:
-        ValueError: the ring would have more tokens than there are.
+        CheckpointError: the ring would have more tokens than there are.
     """
 
     def __init__(self, config: SyntheticConfig, *, vocabulary_size: int, seed: int) -> None:
         if config.symbols > vocabulary_size:
-            raise ValueError(
-                f"data.synthetic.symbols: expected at most the vocabulary's {vocabulary_size}, found {config.symbols}"
+            raise CheckpointError(
+                "the ring would have more tokens than there are",
+                where="data.synthetic.symbols",
+                expected=f"at most the vocabulary's {vocabulary_size}",
+                found=config.symbols,
             )
         self._config, self._seed = config, seed
         ring = np.random.default_rng([seed, RING]).choice(vocabulary_size, config.symbols, replace=False)
