@@ -33,12 +33,12 @@ class SavedRun:
     Attributes:
         step: After which step it was saved.
         run: What the run is: its method and config.
-        shapes: Name → shape of each parameter.
+        shapes: Name → shape and dtype of each parameter.
     """
 
     step: int
     run: Mapping[str, Any]
-    shapes: Mapping[str, tuple[int, ...]]
+    shapes: Mapping[str, jax.ShapeDtypeStruct]
 
 
 class Checkpoints:
@@ -138,26 +138,28 @@ def read_saved_run(run_folder: str) -> SavedRun:
     manager = _reader(run_folder)
     step = manager.latest_step()
     found = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    tree = manager.item_metadata(step).parameters.tree
-    return SavedRun(step=step, run=dict(found.run), shapes={name: tuple(leaf.shape) for name, leaf in tree.items()})
+    metadata = ocp.StandardCheckpointer().metadata(f"{_absolute(run_folder)}/{FOLDER}/{step}/parameters")
+    tree = metadata.item_metadata.tree
+    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in tree.items()}
+    return SavedRun(step=step, run=dict(found.run), shapes=shapes)
 
 
-def read_saved_parameters(run_folder: str, like: Parameters) -> Parameters:
-    """The parameters of the newest checkpoint of a run.
+def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> Parameters:
+    """The parameters of the newest checkpoint of a run, in the memory of the host.
 
     Args:
         run_folder: The folder, or URL, of the run.
-        like: Shapes, dtypes and shardings; values are not looked at.
+        shapes: As `read_saved_run` gives them.
 
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
     manager = _reader(run_folder)
     step = manager.latest_step()
+    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    on_host = {name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=host) for name, shape in shapes.items()}
     try:
-        found = manager.restore(
-            step, args=ocp.args.Composite(parameters=ocp.args.StandardRestore(_abstract(like)))
-        ).parameters
+        found = manager.restore(step, args=ocp.args.Composite(parameters=ocp.args.StandardRestore(on_host))).parameters
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(
             f"the parameters of the run cannot be restored ({_first_line(error)})", where=f"{run_folder}, step {step}"

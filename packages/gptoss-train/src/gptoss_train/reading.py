@@ -14,7 +14,7 @@ from gptoss_weights.wording import shown
 
 from gptoss_train.errors import ConfigError
 
-__all__ = ["config_as_yaml", "read_config"]
+__all__ = ["config_as_yaml", "parse_config", "read_config"]
 
 HOW_TO_FIX = "--print-config shows every key with its value."
 
@@ -31,21 +31,32 @@ def read_config[C](kind: type[C], path: Path, overrides: Sequence[str] = ()) -> 
         ConfigError: the file is missing or no YAML, a key unknown or missing, a value of a wrong type or impossible.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the config cannot be read ({error})", where=path) from None
+    return parse_config(kind, text, overrides, where=path)
+
+
+def parse_config[C](kind: type[C], text: str, overrides: Sequence[str] = (), *, where: Path | str) -> C:
+    """The same for the text of a file; `where` names it in errors.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    try:
+        document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"the config is no YAML ({' '.join(str(error).split())})", where=path) from None
+        raise ConfigError(f"the config is no YAML ({' '.join(str(error).split())})", where=where) from None
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise ConfigError("the config is no mapping", where=path, expected="key: value", found=shown(document))
+        raise ConfigError("the config is no mapping", where=where, expected="key: value", found=shown(document))
     for override in overrides:
         _override(document, override)
     problems: list[str] = []
     config = _build(kind, document, "", problems)
     if problems:
-        raise ConfigError("the config is not possible: " + "; ".join(problems), where=path, fix=HOW_TO_FIX)
+        raise ConfigError("the config is not possible: " + "; ".join(problems), where=where, fix=HOW_TO_FIX)
     assert isinstance(config, kind)
     return config
 

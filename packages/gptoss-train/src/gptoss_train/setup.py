@@ -81,14 +81,19 @@ class Run:
         return self.split.merge(self.state.parameters if parameters is None else parameters, self.frozen)
 
 
-def set_up(config: TrainConfig, method: Method) -> Run:
+def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = None) -> Run:
     """Loads the model and compiles nothing yet.
+
+    Args:
+        config: What is asked for.
+        method: The command.
+        base: What the parameters start from, if not what the config names.
 
     Raises:
         CheckpointError: the checkpoint, or the config, is not what the command needs.
         MissingDependencyError: this machine lacks a strategy or the devices of the mesh.
     """
-    base = open_base(config, method)
+    base = open_base(config, method) if base is None else base
     mesh = _mesh(config)
     model = load_run_model(config, method, base, mesh)
     is_lora = method == "lora"
