@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from gptoss_model.kv_cache import KVCache, init_cache
     from gptoss_model.live_checkpoint import model_checkpoint
     from gptoss_model.loading import ExpertForm, abstract_model, load_model
+    from gptoss_model.lora import EXPERT_TARGETS, LINEAR_TARGETS, add_lora
     from gptoss_model.model import ForwardOutput, GptOss
     from gptoss_model.parameters import (
+        LoraParam,
         PackedParam,
         ParameterSource,
         ParameterSpec,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from gptoss_model.sharding.rules import MeshRules
 
 __all__ = [
+    "EXPERT_TARGETS",
+    "LINEAR_TARGETS",
     "Completion",
     "DeviceMemory",
     "ExpertForm",
@@ -41,6 +45,7 @@ __all__ = [
     "ForwardOutput",
     "GptOss",
     "KVCache",
+    "LoraParam",
     "MeshRules",
     "NewToken",
     "PackedParam",
@@ -50,6 +55,7 @@ __all__ = [
     "Placement",
     "Sampling",
     "abstract_model",
+    "add_lora",
     "bucket_length",
     "canonical_names",
     "complete",
@@ -82,9 +88,10 @@ _MODULES = {
     ),
     "kv_cache": ("KVCache", "init_cache"),
     "loading": ("ExpertForm", "abstract_model", "load_model"),
+    "lora": ("EXPERT_TARGETS", "LINEAR_TARGETS", "add_lora"),
     "model": ("ForwardOutput", "GptOss"),
     "live_checkpoint": ("model_checkpoint",),
-    "parameters": ("PackedParam", "ParameterSource", "ParameterSpec", "ParameterView", "canonical_names"),
+    "parameters": ("LoraParam", "PackedParam", "ParameterSource", "ParameterSpec", "ParameterView", "canonical_names"),
     "sampling": ("Sampling",),
     "sharding.memory": ("DeviceMemory", "memory_per_device"),
     "sharding.mesh": ("make_mesh",),

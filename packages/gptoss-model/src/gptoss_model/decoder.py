@@ -26,7 +26,7 @@ from jax import lax
 from jax.typing import DTypeLike
 
 from gptoss_model.kv_cache import KVCache
-from gptoss_model.layers import DecoderLayer, Embedding, RMSNorm, Rotary
+from gptoss_model.layers import DecoderLayer, Embedding, Places, RMSNorm, Rotary
 from gptoss_model.ops.stacked import StackedMatrices
 from gptoss_model.parameters import LAYER_PAIR, PackedParam, ParameterScope
 from gptoss_model.probing import ProbeRecorder
@@ -49,13 +49,13 @@ class LayerStep:
 
     Attributes:
         rotary: Cosines and sines of the positions.
-        positions: int32 [B, T], −1 for padding.
+        places: Where the tokens stand.
         shards: What this device has of the step.
         remat: What the gradient may keep of a layer instead of computing it again; None: everything.
     """
 
     rotary: Rotary
-    positions: jax.Array
+    places: Places
     shards: Shards
     remat: RematPolicy | None = None
 
@@ -83,9 +83,9 @@ class LayerStep:
             record, shards = ProbeRecorder(wanted), self.shards
             layer = shards.gathered(layer)  # inside what `remat` repeats, so that no layer stays whole
             if cache is None:
-                x, _ = layer(x, self.rotary, self.positions, None, record, shards)
+                x, _ = layer(x, self.rotary, self.places, None, record, shards)
                 return x, None, record.values
-            x, part = layer(x, self.rotary, self.positions, cache.part(number, row), record, shards)
+            x, part = layer(x, self.rotary, self.places, cache.part(number, row), record, shards)
             return x, cache.with_part(number, part), record.values
 
         if self.remat is not None:

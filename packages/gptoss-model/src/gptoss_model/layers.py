@@ -1,7 +1,7 @@
 """The modules: they hold parameters under Hugging Face's names and call the ops.
 
-What flows between them: x [B, T, D], the residual stream in the dtype of the activations;
-positions int32 [B, T], −1 for padding; and the cosines and sines of those positions.
+What flows between them: x [B, T, D], the residual stream in the dtype of the activations; the places
+of the tokens; and the cosines and sines of their positions.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,26 @@ from jax.typing import DTypeLike
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
 from gptoss_model.ops.attention import ATTENTION_STRATEGIES, choose_attention_strategy
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy, inspect_experts
 from gptoss_model.ops.stacked import StackedMatrices
-from gptoss_model.parameters import PackedParam, ParameterScope, unpack_value
+from gptoss_model.parameters import LoraParam, PackedParam, ParameterScope, unpack_value
 from gptoss_model.probing import EXPERT_PROBES, ProbeRecorder
 from gptoss_model.sharding.shards import Shards
 
-__all__ = ["Attention", "DecoderLayer", "Embedding", "Experts", "Linear", "Mlp", "RMSNorm", "Rotary", "Router"]
+__all__ = [
+    "Attention",
+    "DecoderLayer",
+    "Embedding",
+    "Experts",
+    "Linear",
+    "LoraFactors",
+    "Mlp",
+    "Places",
+    "RMSNorm",
+    "Rotary",
+    "Router",
+]
 
 
 NOBODY = -1  # the expert of padding
@@ -35,16 +48,37 @@ class Rotary(NamedTuple):
     sin: jax.Array
 
 
+class Places(NamedTuple):
+    """Where the tokens of a step stand.
+
+    Attributes:
+        positions: int32 [B, T], −1 for padding.
+        segments: Which document of its row each token belongs to, int32 [B, T]; None: each row is one.
+    """
+
+    positions: jax.Array
+    segments: jax.Array | None = None
+
+
+class LoraFactors(nnx.Module):
+    """The update `scale`·b·a of a matrix, or of every expert's; see `gptoss_model.lora`."""
+
+    def __init__(self, a: LoraParam, b: LoraParam, *, scale: float) -> None:
+        self.a, self.b, self.scale = a, b, scale
+
+
 class Linear(nnx.Module):
     """`x · weightᵀ`, and a bias where the schema has one; weight [out, in]."""
 
     def __init__(self, parameters: ParameterScope, *, has_bias: bool = True) -> None:
         self.weight = parameters("weight")
         self.bias = parameters("bias") if has_bias else None
+        self.lora: LoraFactors | None = nnx.data(None)
 
     def __call__(self, x: jax.Array, *, total: Callable[[jax.Array], jax.Array] | None = None) -> jax.Array:
         """Maps [..., in] to [..., out]; `total` as in `ops.linear`."""
-        return ops.linear(x, _matrix(self.weight), None if self.bias is None else _cast(self.bias, x), total=total)
+        bias = None if self.bias is None else _cast(self.bias, x)
+        return ops.linear(x, _matrix(self.weight), bias, total=total, update=_update(self.lora))
 
 
 class Embedding(nnx.Module):
@@ -84,7 +118,7 @@ class Attention(nnx.Module):
         self.attention = attention
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: ProbeRecorder, shards: Shards
+        self, x: jax.Array, rotary: Rotary, places: Places, cache: C, record: ProbeRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """Attends over the new tokens, and over those in the cache if there is one."""
         q = ops.apply_rope(self._heads(self.q_proj(x)), *rotary)
@@ -94,18 +128,19 @@ class Attention(nnx.Module):
         record("key", k)
         record("value", v)
         if cache is None:
-            seen = KeyValues(k, v, positions)
+            seen = KeyValues(k, v, places.positions)
         else:
-            seen, cache = cache.extend(k, v, positions)
+            seen, cache = cache.extend(k, v, places.positions)
         choice = choose_attention_strategy(self.attention, queries=q.shape[1], keys=seen.keys.shape[1])
         mixed = ATTENTION_STRATEGIES[choice.name](
             q,
             seen.keys,
             seen.values,
             _cast(self.sinks, q),
-            query_positions=positions,
+            query_positions=places.positions,
             key_positions=seen.positions,
             window=self.window,
+            segments=places.segments,
         )
         attended = self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads)
         record("attention_output", attended)
@@ -137,6 +172,8 @@ class Experts(nnx.Module):
         self.gate_up_proj_bias = parameters("gate_up_proj_bias")
         self.down_proj = parameters("down_proj")
         self.down_proj_bias = parameters("down_proj_bias")
+        self.gate_up_lora: LoraFactors | None = nnx.data(None)
+        self.down_lora: LoraFactors | None = nnx.data(None)
         self.swiglu_limit = config.swiglu_limit
         self.moe = moe
 
@@ -157,6 +194,8 @@ class Experts(nnx.Module):
             gate_up_proj_bias=_cast(self.gate_up_proj_bias, x),
             down_proj=unpack_value(self.down_proj),
             down_proj_bias=_cast(self.down_proj_bias, x),
+            gate_up_update=_update(self.gate_up_lora),
+            down_update=_update(self.down_lora),
         )
         rows = x.reshape(B * T, D)
         output = shards.run_experts(self._run, rows, chosen, weights.reshape(B * T, -1), experts)
@@ -204,17 +243,17 @@ class DecoderLayer(nnx.Module):
         self.mlp = Mlp(parameters / "mlp", config, moe=moe)
 
     def __call__[C: (LayerCache, None)](
-        self, x: jax.Array, rotary: Rotary, positions: jax.Array, cache: C, record: ProbeRecorder, shards: Shards
+        self, x: jax.Array, rotary: Rotary, places: Places, cache: C, record: ProbeRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """The residual stream after the layer, and the layer's cache with the new tokens."""
         normed = self.input_layernorm(x)
         record("attention_norm", normed)
-        attended, cache = self.self_attn(normed, rotary, positions, cache, record, shards)
+        attended, cache = self.self_attn(normed, rotary, places, cache, record, shards)
         x = ops.add_rounded(x, attended)
         record("attention_residual", x)
         normed = self.post_attention_layernorm(x)
         record("mlp_norm", normed)
-        x = ops.add_rounded(x, self.mlp(normed, positions >= 0, record, shards))
+        x = ops.add_rounded(x, self.mlp(normed, places.positions >= 0, record, shards))
         record("output", x)
         return x, cache
 
@@ -223,6 +262,10 @@ def _cast(parameter: nnx.Param[jax.Array] | PackedParam, x: jax.Array) -> jax.Ar
     """The values as computing with x uses them: really rounded to its dtype, if they have more bits."""
     value: jax.Array = parameter[...]
     return ops.rounded(value, x.dtype)
+
+
+def _update(lora: LoraFactors | None) -> LowRank | None:
+    return None if lora is None else LowRank(lora.a[...], lora.b[...], lora.scale)
 
 
 def _matrix(parameter: nnx.Param[jax.Array] | PackedParam) -> jax.Array | StackedMatrices:

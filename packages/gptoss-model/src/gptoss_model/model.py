@@ -15,7 +15,7 @@ from gptoss_model import ops
 from gptoss_model.checks import check_mask, check_tokens
 from gptoss_model.decoder import Decoder, LayerStep, RematPolicy
 from gptoss_model.kv_cache import KVCache, init_cache, token_positions
-from gptoss_model.layers import Linear, Rotary
+from gptoss_model.layers import Linear, Places, Rotary
 from gptoss_model.ops.attention import check_attention_strategy
 from gptoss_model.ops.moe import check_moe_strategy
 from gptoss_model.parameters import ParameterScope, ParameterSource
@@ -130,34 +130,45 @@ class GptOss(nnx.Module):
         mask: jax.Array,
         probes: Collection[str] = (),
         *,
+        positions: jax.Array | None = None,
+        segments: jax.Array | None = None,
         remat: RematPolicy | None = None,
     ) -> ForwardOutput:
         """The forward pass itself, neither checked nor compiled; see `__call__`.
+
+        Inside `jax.jit` what is not used costs nothing: who takes the probe `final_norm` alone computes
+        no logits.
 
         Args:
             tokens: int32 [B, T].
             mask: bool [B, T].
             probes: Names of intermediates to return.
+            positions: What RoPE turns each token by, and what the window counts, int32 [B, T]; None:
+                the place of each real token among those of its row.
+            segments: Which document of a packed row each token belongs to, int32 [B, T], positive for
+                real tokens; they see those of their own only. None: each row is one document.
             remat: What a gradient may keep of each layer instead of computing it again, such as
                 `jax.checkpoint_policies.nothing_saveable`; None: everything.
         """
 
-        def part(model: GptOss, tokens: jax.Array, mask: jax.Array, shards: Shards) -> ForwardOutput:
+        def part(model: GptOss, tokens: jax.Array, places: Places, shards: Shards) -> ForwardOutput:
             record = ProbeRecorder(probes)
             record("tokens", tokens)
-            x, _ = model._run_layers(tokens, mask, token_positions(mask), None, record, shards, remat)
+            x, _ = model._run_layers(tokens, places, None, record, shards, remat)
             logits = model._unembed(x, record, shards)
             return ForwardOutput(logits=logits, probes=record.values)
 
+        at = token_positions(mask) if positions is None else jnp.where(mask, positions, -1)
+        places = Places(at, segments)
         if self.placement is None:
-            return part(self, tokens, mask, ALONE)
+            return part(self, tokens, places, ALONE)
         shards = self.placement.shards(len(tokens))
         rows, logits = shards.rows(), shards.logits(axes=3)
         probed = {name: logits if name == "logits" else rows for name in probes}
         fields: dict[str, Any] = {"logits": logits, "probes": probed}
         results = ForwardOutput(**fields)
         run = self.placement.run(functools.partial(part, shards=shards), (partitions_of(self), rows, rows), results)
-        return run(self, tokens, mask)
+        return run(self, tokens, places)
 
     def extend(self, tokens: jax.Array, mask: jax.Array, cache: KVCache) -> tuple[jax.Array, KVCache]:
         """The residual stream of new tokens after the last layer, [B, T, D], and the cache with them.
@@ -175,7 +186,7 @@ class GptOss(nnx.Module):
             model: GptOss, tokens: jax.Array, mask: jax.Array, cache: KVCache, shards: Shards
         ) -> tuple[jax.Array, KVCache]:
             positions = token_positions(mask, cache.lengths)
-            x, after = model._run_layers(tokens, mask, positions, cache, ProbeRecorder(()), shards)
+            x, after = model._run_layers(tokens, Places(positions), cache, ProbeRecorder(()), shards)
             assert after is not None
             return x, after.advance(mask)
 
@@ -204,16 +215,15 @@ class GptOss(nnx.Module):
     def _run_layers(
         self,
         tokens: jax.Array,
-        mask: jax.Array,
-        positions: jax.Array,
+        places: Places,
         cache: KVCache | None,
         record: ProbeRecorder,
         shards: Shards,
         remat: RematPolicy | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
-        x = self.model.embed_tokens(jnp.where(mask, tokens, 0), shards)
+        x = self.model.embed_tokens(jnp.where(places.positions >= 0, tokens, 0), shards)
         record("embedding", x)
-        step = LayerStep(self._rotary(positions), positions, shards, remat)
+        step = LayerStep(self._rotary(places.positions), places, shards, remat)
         return self.model.layers(x, step, cache, record)
 
     def _unembed(self, x: jax.Array, record: ProbeRecorder, shards: Shards) -> jax.Array:

@@ -23,6 +23,7 @@ from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.sharding.partitioning import Partitioning
 
 __all__ = [
+    "LoraParam",
     "PackedParam",
     "ParameterScope",
     "ParameterSource",
@@ -80,6 +81,10 @@ type ParameterSource = Callable[[ParameterSpec], jax.Array | Mxfp4Array]
 
 class PackedParam(nnx.Variable[Mxfp4Array]):
     """An MXFP4 parameter. Not an `nnx.Param`: its bytes have no gradient, so nothing trains it by mistake."""
+
+
+class LoraParam(nnx.Param[jax.Array]):
+    """A factor of a low-rank update: of a parameter, but itself none of the schema's."""
 
 
 class ParameterScope:
@@ -177,9 +182,14 @@ class ParameterView:
 
 
 def canonical_names(tree: nnx.Module | nnx.State[Any, Any]) -> dict[str, ParameterView]:
-    """Every parameter of a model, or of a state with its structure (gradients, moments), by canonical name."""
+    """Every parameter of a model, or of a state with its structure (gradients, moments), by canonical name.
+
+    Factors of LoRA, which the schema does not know, are left out.
+    """
     views = {}
     for path, variable in nnx.to_flat_state(nnx.state(tree) if isinstance(tree, nnx.Module) else tree):
+        if isinstance(variable, LoraParam):
+            continue
         stacked = [position for position, part in enumerate(path) if part in LAYER_PAIR]
         if not stacked:
             views[".".join(map(str, path))] = ParameterView(variable)

@@ -155,7 +155,11 @@ def _problem(distribution: str, version: str | None, least: str | None) -> str |
         return f"{distribution} is not installed"
     if least is not None and _numbers(version) < _numbers(least):
         return f"{distribution} {version} is older than {least}"
-    return _import_problem(distribution.replace("-", "_"))
+    return _import_problem(_IMPORT_NAMES.get(distribution, distribution.replace("-", "_")))
+
+
+# Where that is not the name of the distribution with underscores.
+_IMPORT_NAMES = {"orbax-checkpoint": "orbax.checkpoint", "pyyaml": "yaml"}
 
 
 def _version(distribution: str) -> str | None:

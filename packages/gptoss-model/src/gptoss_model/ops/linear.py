@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.products import product_precision
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.row_products import gathered_row_products, row_product
@@ -21,10 +22,12 @@ def linear(
     bias: Float[Array, " out"] | None = None,
     *,
     total: Callable[[Array], Array] | None = None,
+    update: LowRank | None = None,
 ) -> Float[Array, "*rows out"]:
     """`x · weightᵀ + bias` in the dtype of x: products are summed and the bias is added in f32.
 
     Where x and weight are a device's part of the inputs, `total` makes of its sums in f32 those of all.
+    An `update` is added to the weight.
 
     A single row on a CPU goes another way, `gptoss_model.ops.row_products`: XLA turns a product with
     one row into one with a vector, and for that it first converts a whole bf16 matrix to f32. A matrix
@@ -37,6 +40,8 @@ def linear(
         product = lax.platform_dependent(rows, weight, cpu=_row_product, default=_dot)
     else:
         product = _dot(rows, weight)
+    if update is not None:
+        product += update.of_rows(rows)
     if total is not None:
         product = total(product)
     if bias is not None:

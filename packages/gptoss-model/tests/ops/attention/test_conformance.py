@@ -73,12 +73,14 @@ def compiled(strategy: str, window: int | None):
     return jax.jit(run), jax.jit(slope)
 
 
-def truth(arrays, query_positions, key_positions, window):
+def truth(arrays, query_positions, key_positions, window, segments=None):
     """The formula in f64."""
     q, k, v, sinks = (jnp.asarray(array, jnp.float64) for array in arrays)
     k, v = (jnp.repeat(array, N // K, axis=2) for array in (k, v))
     at, key_at = query_positions[:, None, :, None], key_positions[:, None, None, :]
     visible = (key_at >= 0) & (key_at <= at) & (key_at > at - (window or 10**6))
+    if segments is not None:
+        visible &= segments[:, None, :, None] == segments[:, None, None, :]
     weights = jnp.where(visible, jnp.exp(jnp.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(H)), 0)
     total = weights.sum(axis=-1, keepdims=True) + jnp.exp(sinks)[:, None, None]
     return jnp.einsum("bnts,bsnh->btnh", weights / total, v)
@@ -118,6 +120,48 @@ def test_gradients_are_those_of_the_formula_sinks_included(strategy, positions, 
         expected = jax.grad(lambda arrays: (truth(arrays, *positions, window) * seed).sum())(wide)
     for ours, theirs in zip(actual, expected, strict=True):
         assert np.asarray(theirs).any()
+        assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
+
+
+PACKED = {
+    # A long document and two short ones, padding behind; and one that fills the row.
+    "one-behind-the-other": (
+        _rows(np.where(T_RANGE < 97, T_RANGE, np.where(T_RANGE < 101, T_RANGE - 97, T_RANGE - 101)), T_RANGE),
+        _rows(np.where(T_RANGE < 97, 1, np.where(T_RANGE < 101, 2, 3)), np.full(T, 1)),
+    ),
+    "interleaved": (_rows(T_RANGE // 2, T_RANGE), _rows(1 + T_RANGE % 2, np.full(T, 4))),
+}
+PACKED["one-behind-the-other"][0][0, 140:] = -1
+
+
+@pytest.mark.parametrize("window", [None, 11])
+@pytest.mark.parametrize("layout", PACKED)
+def test_documents_of_a_packed_row_do_not_see_each_other(strategy, layout, window, relative_error):
+    """Values and gradients, of the formula with every other document masked."""
+    positions, segments = PACKED[layout]
+    arrays = inputs(T, jnp.float32)
+    seed = np.random.default_rng(1).standard_normal((B, T, N, H))
+
+    @jax.jit
+    def run(arrays, positions, segments, seed):
+        def loss(arrays):
+            places = {"query_positions": positions, "key_positions": positions, "segments": segments}
+            out = ATTENTION_STRATEGIES[strategy](*arrays, **places, window=window)
+            return (out * seed).sum(), out
+
+        return jax.grad(loss, has_aux=True)(arrays)
+
+    gradients, out = run(arrays, *map(jnp.asarray, (positions, segments)), jnp.asarray(seed, jnp.float32))
+    with jax.enable_x64(True):
+        wide = tuple(jnp.asarray(array, jnp.float64) for array in arrays)
+
+        def exact_loss(arrays):
+            exact = truth(arrays, positions, positions, window, segments)
+            return (exact * seed).sum(), exact
+
+        expected, exact = jax.grad(exact_loss, has_aux=True)(wide)
+    assert relative_error(out, exact) < TOLERANCES[jnp.float32]
+    for ours, theirs in zip(gradients, expected, strict=True):
         assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
 
 

@@ -20,6 +20,21 @@ def test_kernel_takes_rows_whose_distances_are_those_of_their_positions(position
     assert bool(is_one_run(jnp.array([positions], jnp.int32))) is expected
 
 
+@pytest.mark.parametrize(
+    ("positions", "segments", "expected"),
+    [
+        ([0, 1, 0, 1, -1], [1, 1, 2, 2, 0], True),
+        ([-1, 0, 1, 0, 1], [0, 1, 1, 2, 2], True),
+        ([0, 1, 0, 2, 3], [1, 1, 2, 2, 2], False),  # a gap
+        ([0, 0, 1, 1, 2], [1, 2, 1, 2, 1], False),  # interleaved
+        ([0, 1, 0, 1, 2], [2, 2, 1, 1, 1], False),  # falling numbers: they might come back
+        ([0, 1, 2, -1, -1], [0, 0, 0, 0, 0], False),  # the number of padding
+    ],
+)
+def test_kernel_takes_packed_documents_that_stand_one_behind_the_other(positions, segments, expected):
+    assert bool(is_one_run(jnp.array([positions], jnp.int32), jnp.array([segments], jnp.int32))) is expected
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("window", [None, 128])
 def test_program_for_a_tpu_holds_the_kernel_and_lowers_with_its_gradient(window, dtype):

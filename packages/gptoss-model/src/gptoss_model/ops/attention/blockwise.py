@@ -2,9 +2,9 @@
 
 Queries and keys are cut into blocks. Lowest and highest position of each say which blocks of keys a
 block of queries can see at all, whatever stands where: padding, a ring, a chunk of a prompt, a long
-buffer that is mostly empty. Only those are visited, so a sliding layer costs O(T·W), and a decoding
-step costs what the cache holds, not what it has room for. Inside a visited block the positions
-decide row by row, as in the reference.
+buffer that is mostly empty, other documents of a packed row. Only those are visited, so a sliding
+layer costs O(T·W), and a decoding step costs what the cache holds, not what it has room for. Inside a
+visited block the positions decide row by row, as in the reference.
 
 Running maximum and sum start with the sink (maximum = sink, sum = 1, no value), so it is exact in
 value. The backward pass keeps the output and the log of the sum, visits the same blocks again and
@@ -17,7 +17,7 @@ Source: Dao et al., FlashAttention (arXiv:2205.14135), algorithms 1 and 4.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,11 +50,12 @@ def blockwise_attention(
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
     window: int | None,
+    segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`."""
     keys, key_row = _taken_apart(k)
     values, value_row = _taken_apart(v)
-    return _attend(Inputs(q, keys, values, sinks, query_positions, key_positions, key_row, value_row), window)
+    return _attend(Inputs(q, keys, values, sinks, query_positions, key_positions, segments, key_row, value_row), window)
 
 
 type Saved = tuple["Inputs", jax.Array, jax.Array]  # and output and log-sums
@@ -69,11 +70,12 @@ class Inputs(NamedTuple):
     sinks: jax.Array  # [N]
     query_positions: jax.Array  # int32 [B, T]
     key_positions: jax.Array  # int32 [B, S]
+    segments: jax.Array | None  # int32 [B, T], where S = T
     key_row: jax.Array | None
     value_row: jax.Array | None
 
-    def block(self, number: jax.Array, rows: int) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Keys, values and positions of one block, and where it starts.
+    def block(self, number: jax.Array, rows: int) -> "KeyBlock":
+        """One block of keys.
 
         The last block starts earlier rather than sticking out (padding would copy the whole buffer);
         the keys that it shares with the one before count there.
@@ -82,7 +84,46 @@ class Inputs(NamedTuple):
         keys = slice_rows(self.keys, self.key_row, start, rows)
         values = slice_rows(self.values, self.value_row, start, rows)
         at = lax.dynamic_slice_in_dim(self.key_positions, start, rows, axis=1)
-        return keys, values, jnp.where(start + jnp.arange(rows) >= number * rows, at, -1), start
+        positions = jnp.where(start + jnp.arange(rows) >= number * rows, at, -1)
+        segments = None if self.segments is None else lax.dynamic_slice_in_dim(self.segments, start, rows, axis=1)
+        return KeyBlock(keys, values, positions, segments, start)
+
+
+class KeyBlock(NamedTuple):
+    """Keys and values [B, rows, K, H] of one block, their positions and segments, and where it starts."""
+
+    keys: jax.Array
+    values: jax.Array
+    positions: jax.Array
+    segments: jax.Array | None
+    start: jax.Array
+
+
+class QueryBlock(NamedTuple):
+    """Queries [B, rows, K, N // K, H] of one block, or of all blocks on a leading axis; positions and segments."""
+
+    queries: jax.Array
+    positions: jax.Array
+    segments: jax.Array | None
+
+    @staticmethod
+    def all_of(inputs: Inputs, rows: int) -> "QueryBlock":
+        """All blocks."""
+        segments = None if inputs.segments is None else _cut_positions(inputs.segments, rows)
+        K = inputs.keys.shape[-2]
+        return QueryBlock(_cut_queries(inputs.q, rows, K), _cut_positions(inputs.query_positions, rows), segments)
+
+    def scores(self, block: KeyBlock, window: int | None) -> jax.Array:
+        """Of one block: its scores with a block of keys, −∞ where a key is not seen."""
+        return visible_scores(
+            self.queries,
+            block.keys,
+            self.positions,
+            block.positions,
+            window=window,
+            query_segments=self.segments,
+            key_segments=block.segments,
+        )
 
 
 class Blocks(NamedTuple):
@@ -111,20 +152,20 @@ def _forward(inputs: Inputs, window: int | None) -> tuple[jax.Array, Saved]:
     q, sinks = inputs.q, inputs.sinks
     B, T, N, H = q.shape
     K = inputs.keys.shape[-2]
-    blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window)
+    blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window, inputs.segments)
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
 
-    def attend(block: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        queries, positions, visited, count = block
+    def attend(block: tuple[QueryBlock, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        queries, visited, count = block
 
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             highest, total, mixed = state
-            keys, values, at, _ = inputs.block(visited[turn], blocks.keys)
-            logits = visible_scores(queries, keys, positions, at, window=window)
+            seen = inputs.block(visited[turn], blocks.keys)
+            logits = queries.scores(seen, window)
             raised = jnp.maximum(highest, logits.max(axis=-1))
             exponentials = jnp.exp(logits - raised[..., None])
             shrink = jnp.exp(highest - raised)
-            product = einsum_in_f32("BKGTS,BSKH->BKGTH", rounded(exponentials, q.dtype), values)
+            product = einsum_in_f32("BKGTS,BSKH->BKGTH", rounded(exponentials, q.dtype), seen.values)
             return raised, total * shrink + exponentials.sum(axis=-1), mixed * shrink[..., None] + product
 
         rows = (B, K, N // K, blocks.queries)
@@ -132,8 +173,8 @@ def _forward(inputs: Inputs, window: int | None) -> tuple[jax.Array, Saved]:
         highest, total, mixed = lax.fori_loop(0, count, visit, start)
         return rounded(mixed / total[..., None], q.dtype), highest + jnp.log(total)
 
-    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(inputs.query_positions, blocks.queries))
-    out, log_sums = lax.map(attend, (*cut, blocks.visited, blocks.counts))
+    cut = QueryBlock.all_of(inputs, blocks.queries)
+    out, log_sums = lax.map(attend, (cut, blocks.visited, blocks.counts))
     out = _join_queries(out, T)
     return out, (inputs, out, log_sums)
 
@@ -143,37 +184,39 @@ def _backward(window: int | None, saved: Saved, gradient: jax.Array) -> tuple[In
     q, sinks = inputs.q, inputs.sinks
     N, H = q.shape[2:]
     K = inputs.keys.shape[-2]
-    blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window)
+    blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window, inputs.segments)
     delta = (out.astype(jnp.float32) * gradient.astype(jnp.float32)).sum(axis=-1, keepdims=True)
 
     def attend(
-        sums: tuple[jax.Array, jax.Array], block: tuple[jax.Array, ...]
+        sums: tuple[jax.Array, jax.Array], block: tuple[Any, ...]
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        queries, positions, gradients, deltas, log_sum, visited, count = block
+        queries: QueryBlock = block[0]
+        gradients, deltas, log_sum, visited, count = block[1:]
         deltas = deltas[..., 0].transpose(0, 2, 3, 1)
 
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             d_q, d_k, d_v = state
-            keys, values, at, start = inputs.block(visited[turn], blocks.keys)
-            scores = visible_scores(queries, keys, positions, at, window=window)
+            seen = inputs.block(visited[turn], blocks.keys)
+            scores = queries.scores(seen, window)
             probabilities = jnp.exp(scores - log_sum[..., None])
-            d_probabilities = einsum_in_f32("BTKGH,BSKH->BKGTS", gradients, values)
+            d_probabilities = einsum_in_f32("BTKGH,BSKH->BKGTS", gradients, seen.values)
             d_scores = probabilities * (d_probabilities - deltas[..., None]) * H**-0.5
-            d_q += einsum_in_f32("BKGTS,BSKH->BTKGH", rounded(d_scores, q.dtype), keys)
-            d_k = _add_at(d_k, start, einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(d_scores, q.dtype), queries))
-            d_v = _add_at(d_v, start, einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(probabilities, q.dtype), gradients))
+            d_q += einsum_in_f32("BKGTS,BSKH->BTKGH", rounded(d_scores, q.dtype), seen.keys)
+            more_k = einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(d_scores, q.dtype), queries.queries)
+            more_v = einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(probabilities, q.dtype), gradients)
+            d_k, d_v = _add_at(d_k, seen.start, more_k), _add_at(d_v, seen.start, more_v)
             return d_q, d_k, d_v
 
-        d_q, *sums_after = lax.fori_loop(0, count, visit, (jnp.zeros(queries.shape, jnp.float32), *sums))
+        d_q, *sums_after = lax.fori_loop(0, count, visit, (jnp.zeros(gradients.shape, jnp.float32), *sums))
         sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
         d_sinks = -(jnp.exp(sink - log_sum) * deltas).sum(axis=(0, 3))
         return (sums_after[0], sums_after[1]), (d_q, d_sinks)
 
-    cut = (_cut_queries(q, blocks.queries, K), _cut_positions(inputs.query_positions, blocks.queries))
+    cut = QueryBlock.all_of(inputs, blocks.queries)
     cut_gradients = (_cut_queries(array, blocks.queries, K) for array in (gradient, delta))
     nothing = jnp.zeros(inputs.keys.shape[-4:], jnp.float32), jnp.zeros(inputs.values.shape[-4:], jnp.float32)
     (d_k, d_v), (d_q, d_sinks) = lax.scan(
-        attend, nothing, (*cut, *cut_gradients, log_sums, blocks.visited, blocks.counts)
+        attend, nothing, (cut, *cut_gradients, log_sums, blocks.visited, blocks.counts)
     )
     d_q = d_q.swapaxes(0, 1).reshape(q.shape[0], -1, N, H)[:, : q.shape[1]]
     gradients = inputs._replace(
@@ -188,7 +231,9 @@ def _backward(window: int | None, saved: Saved, gradient: jax.Array) -> tuple[In
 _attend.defvjp(_forward, _backward)
 
 
-def cut_into_blocks(query_positions: jax.Array, key_positions: jax.Array, window: int | None) -> Blocks:
+def cut_into_blocks(
+    query_positions: jax.Array, key_positions: jax.Array, window: int | None, segments: jax.Array | None = None
+) -> Blocks:
     """The blocks of queries at positions [B, T] and keys at [B, S], and what each of the former must visit."""
     T, S = query_positions.shape[1], key_positions.shape[1]
     most_rows, most_columns = BLOCK_ROWS[current_platform()]
@@ -203,6 +248,10 @@ def cut_into_blocks(query_positions: jax.Array, key_positions: jax.Array, window
     is_visited = lowest_key[None] <= highest_query[:, None]
     if window is not None:
         is_visited &= highest_key[None] > lowest_query[:, None] - window
+    if segments is not None:
+        lowest_query, highest_query = _bounds(_cut_positions(segments, rows))
+        lowest_key, highest_key = _bounds(_cut_positions(segments, columns))
+        is_visited &= (lowest_key[None] <= highest_query[:, None]) & (highest_key[None] >= lowest_query[:, None])
     is_visited = is_visited.any(axis=-1)
     visited = jnp.argsort(~is_visited, axis=1, stable=True).astype(jnp.int32)
     return Blocks(rows, columns, visited, is_visited.sum(axis=1, dtype=jnp.int32))

@@ -46,6 +46,7 @@ class AttentionStrategy(Protocol):
         query_positions: Int[Array, "B T"],
         key_positions: Int[Array, "B S"],
         window: int | None,
+        segments: Int[Array, "B T"] | None = None,
     ) -> Float[Array, "B T N H"]:
         """Softmax over the visible scores and the sink, which contributes no value: Σ p·v.
 
@@ -61,6 +62,8 @@ class AttentionStrategy(Protocol):
             query_positions: Positions of the queries; negative where there is no token.
             key_positions: Positions of the keys; negative where there is no token.
             window: How many keys a query sees, or None for all.
+            segments: Which document each row belongs to, where queries and keys are the same rows and
+                several documents are packed into one sequence; None: there is one.
         """
 
 

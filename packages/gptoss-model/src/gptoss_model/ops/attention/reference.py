@@ -24,6 +24,7 @@ def reference_attention(
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
     window: int | None,
+    segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`.
 
@@ -32,7 +33,15 @@ def reference_attention(
     k, v = unstacked_rows(k), unstacked_rows(v)
     B, T, N, H = q.shape
     K = k.shape[2]
-    logits = visible_scores(q.reshape(B, T, K, N // K, H), k, query_positions, key_positions, window=window)
+    logits = visible_scores(
+        q.reshape(B, T, K, N // K, H),
+        k,
+        query_positions,
+        key_positions,
+        window=window,
+        query_segments=segments,
+        key_segments=segments,
+    )
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1, 1)
     highest = lax.stop_gradient(jnp.maximum(logits.max(axis=-1, keepdims=True), sink))
     exponentials = jnp.exp(logits - highest)

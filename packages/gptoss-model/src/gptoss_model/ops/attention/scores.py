@@ -17,6 +17,8 @@ def visible_scores(
     key_positions: Int[Array, "B S"],
     *,
     window: int | None,
+    query_segments: Int[Array, "B T"] | None = None,
+    key_segments: Int[Array, "B S"] | None = None,
 ) -> Float[Array, "B K G T S"]:
     """`q·k / sqrt(H)` in f32, −∞ where a query does not see a key.
 
@@ -27,5 +29,7 @@ def visible_scores(
     dtype = queries.dtype
     scores = rounded(einsum_in_f32("BTKGH,BSKH->BKGTS", queries, keys), dtype).astype(jnp.float32)
     scores = rounded(scores * queries.shape[-1] ** -0.5, dtype).astype(jnp.float32)
-    visible = visible_keys(query_positions, key_positions, window=window)
+    visible = visible_keys(
+        query_positions, key_positions, window=window, query_segments=query_segments, key_segments=key_segments
+    )
     return jnp.where(visible[:, None, None], scores, -jnp.inf)

@@ -2,14 +2,17 @@
 
 The kernel knows rows, not positions: its causal and sliding masks are fixed when it is compiled. It
 fits where queries and keys are the same rows (a forward pass without a cache) and the tokens of each
-sequence stand in one run, padding on either side. The first is known at once, the second when it
-runs; where either does not hold, `blockwise` answers instead, so the result is exact for any
-positions. Rows are padded to whole blocks, and padding is a segment of its own that no token sees.
+sequence, or of each document that is packed into it, stand in one run, padding on either side. The
+first is known at once, the second when it runs; where either does not hold, `blockwise` answers
+instead, so the result is exact for any positions. Rows are padded to whole blocks, and padding is a
+segment of its own that no token sees.
 
 Elsewhere than on a TPU the kernel can only be interpreted: `splash-interpret` does that, to test it.
 
 Source: jax.experimental.pallas.ops.tpu.splash_attention.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +28,7 @@ __all__ = ["is_one_run", "splash_attention"]
 
 SMALLEST_BLOCK = 128  # a TPU register's columns
 LARGEST_BLOCK = 512
+NO_SEGMENT = 0  # padding
 
 
 def splash_attention(
@@ -36,36 +40,49 @@ def splash_attention(
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
     window: int | None,
+    segments: Int[Array, "B T"] | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`.
 
     With `interpret` the kernel runs as plain operations, on any platform.
     """
+    by_blocks = functools.partial(
+        blockwise_attention,
+        query_positions=query_positions,
+        key_positions=key_positions,
+        window=window,
+        segments=segments,
+    )
     if q.shape[1] != k.shape[1]:
-        return blockwise_attention(
-            q, k, v, sinks, query_positions=query_positions, key_positions=key_positions, window=window
-        )
+        return by_blocks(q, k, v, sinks)
+    is_real = query_positions >= 0
+    kernel_segments = jnp.where(is_real, 1 if segments is None else segments, NO_SEGMENT)
 
     def by_kernel(q: jax.Array, k: jax.Array, v: jax.Array, sinks: jax.Array) -> jax.Array:
-        return _by_kernel(q, k, v, sinks, query_positions >= 0, window=window, interpret=interpret)
+        return _by_kernel(q, k, v, sinks, is_real, kernel_segments, window=window, interpret=interpret)
 
-    def by_blocks(q: jax.Array, k: jax.Array, v: jax.Array, sinks: jax.Array) -> jax.Array:
-        return blockwise_attention(
-            q, k, v, sinks, query_positions=query_positions, key_positions=key_positions, window=window
-        )
-
-    fits = is_one_run(query_positions) & (query_positions == key_positions).all()
+    fits = is_one_run(query_positions, segments) & (query_positions == key_positions).all()
     out: jax.Array = lax.cond(fits, by_kernel, by_blocks, q, unstacked_rows(k), unstacked_rows(v), sinks)
     return out
 
 
-def is_one_run(positions: jax.Array) -> jax.Array:
-    """Whether in every sequence row and position advance together over all tokens, so that distances agree."""
+def is_one_run(positions: jax.Array, segments: jax.Array | None = None) -> jax.Array:
+    """Whether in every sequence row and position advance together over all tokens, so that distances agree.
+
+    With segments: over the tokens of each segment, whose numbers are positive and do not decrease along the row.
+    """
     is_real = positions >= 0
-    offsets = positions - jnp.arange(positions.shape[1])
-    first = jnp.take_along_axis(offsets, is_real.argmax(axis=1)[:, None], axis=1)
-    return (~is_real | (offsets == first)).all()
+    rows = jnp.arange(positions.shape[1])
+    offsets = positions - rows
+    if segments is None:
+        first = jnp.take_along_axis(offsets, is_real.argmax(axis=1)[:, None], axis=1)
+        return (~is_real | (offsets == first)).all()
+    highest = lax.cummax(jnp.where(is_real, segments, 0), axis=1)
+    begins = is_real & (highest > jnp.pad(highest, ((0, 0), (1, 0)))[:, :-1])
+    first_row = lax.cummax(jnp.where(begins, rows, 0), axis=1)
+    first = jnp.take_along_axis(offsets, first_row, axis=1)
+    return (~is_real | ((offsets == first) & (segments == highest) & (segments > NO_SEGMENT))).all()
 
 
 def _by_kernel(
@@ -74,6 +91,7 @@ def _by_kernel(
     v: jax.Array,
     sinks: jax.Array,
     is_real: jax.Array,
+    segments: jax.Array,
     *,
     window: int | None,
     interpret: bool,
@@ -113,5 +131,5 @@ def _by_kernel(
 
     scaled = rounded(q.astype(jnp.float32) * H**-0.5, q.dtype)
     with kernel_precision(q.dtype):
-        out = jax.vmap(attend)(scaled, k, v, is_real.astype(jnp.int32))
+        out = jax.vmap(attend)(scaled, k, v, segments.astype(jnp.int32))
     return jnp.where(is_real[..., None, None], out, 0)

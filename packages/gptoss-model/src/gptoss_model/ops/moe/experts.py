@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from gptoss_model.ops.linear import linear
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.mxfp4 import Mxfp4Array
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.row_products import gathered_row_products
@@ -45,12 +46,16 @@ class ExpertWeights:
         gate_up_proj_bias: [E, 2F].
         down_proj: [E, D, F], likewise.
         down_proj_bias: [E, D].
+        gate_up_update: What LoRA adds to `gate_up_proj`.
+        down_update: What it adds to `down_proj`.
     """
 
     gate_up_proj: ExpertMatrices
     gate_up_proj_bias: jax.Array
     down_proj: ExpertMatrices
     down_proj_bias: jax.Array
+    gate_up_update: LowRank | None = None
+    down_update: LowRank | None = None
 
     @property
     def count(self) -> int:
@@ -64,6 +69,8 @@ class ExpertWeights:
             self.gate_up_proj_bias[number],
             _matrix(self.down_proj, number, dtype),
             self.down_proj_bias[number],
+            None if self.gate_up_update is None else self.gate_up_update[number],
+            None if self.down_update is None else self.down_update[number],
         )
 
     def unstacked(self) -> "ExpertWeights":
@@ -78,6 +85,8 @@ class Expert(NamedTuple):
     gate_up_proj_bias: jax.Array
     down_proj: jax.Array
     down_proj_bias: jax.Array
+    gate_up_update: LowRank | None = None
+    down_update: LowRank | None = None
 
 
 def has_expert(indices: Int[Array, "*assignments"], count: int) -> Bool[Array, "*assignments"]:
@@ -92,9 +101,9 @@ def apply_expert(
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
-    hidden = _add_bias(linear(x, expert.gate_up_proj), expert.gate_up_proj_bias)
+    hidden = _add_bias(linear(x, expert.gate_up_proj, update=expert.gate_up_update), expert.gate_up_proj_bias)
     activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
-    return add_rounded(linear(activated, expert.down_proj), expert.down_proj_bias)
+    return add_rounded(linear(activated, expert.down_proj, update=expert.down_update), expert.down_proj_bias)
 
 
 def apply_experts_to_rows(
@@ -161,14 +170,17 @@ def _steps_of_experts(
             matrices, chosen = matrices.flat(chosen)
         return rounded(gathered_row_products(rows, matrices, chosen), rows.dtype)
 
-    def multiply(rows: jax.Array, matrices: ExpertMatrices) -> jax.Array:
+    def multiply(rows: jax.Array, matrices: ExpertMatrices, update: LowRank | None) -> jax.Array:
         on_cpu = all_at_once if len(rows) <= MOST_ROWS_AT_ONCE else one_by_one
         products: jax.Array = lax.platform_dependent(rows, matrices, chosen, cpu=on_cpu, default=one_by_one)
-        return products
+        if update is None:
+            return products
+        return rounded(products.astype(jnp.float32) + update.of_assigned_rows(rows, chosen), rows.dtype)
 
-    hidden = _add_bias(multiply(x, experts.gate_up_proj), experts.gate_up_proj_bias[chosen])
+    hidden = _add_bias(multiply(x, experts.gate_up_proj, experts.gate_up_update), experts.gate_up_proj_bias[chosen])
     activated = swiglu(hidden, alpha=alpha, limit=limit)
-    return hidden, activated, add_rounded(multiply(activated, experts.down_proj), experts.down_proj_bias[chosen])
+    outputs = multiply(activated, experts.down_proj, experts.down_update)
+    return hidden, activated, add_rounded(outputs, experts.down_proj_bias[chosen])
 
 
 def combine_experts(outputs: Float[Array, "M k D"], weights: Float[Array, "M k"]) -> Float[Array, "M D"]:

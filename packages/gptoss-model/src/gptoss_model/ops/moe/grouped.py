@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.moe.experts import ExpertWeights, combine_experts
 from gptoss_model.ops.moe.sorting import sort_by_expert
 from gptoss_model.ops.mxfp4 import Mxfp4Array
@@ -46,15 +47,24 @@ def grouped_moe(
     expert_of = chosen[order]
     is_somebodys = (expert_of < E)[:, None]
 
-    def multiply(rows: jax.Array, matrices: jax.Array | Mxfp4Array | StackedMatrices, biases: jax.Array) -> jax.Array:
+    def multiply(
+        rows: jax.Array,
+        matrices: jax.Array | Mxfp4Array | StackedMatrices,
+        biases: jax.Array,
+        update: LowRank | None,
+    ) -> jax.Array:
         products = product(rows, _arrays(matrices, x.dtype), runs)
+        if update is not None:
+            update = update.cast(x.dtype)
+            inner = rounded(jnp.where(is_somebodys, product(rows, update.a, runs), 0), x.dtype)
+            products += product(inner, update.b, runs) * update.scale
         products = rounded(jnp.where(is_somebodys, products, 0), x.dtype)
         return add_rounded(products, biases.at[expert_of].get(mode="fill", fill_value=0))
 
     rows = jnp.where(is_somebodys, x[order // k], 0)
-    hidden = multiply(rows, experts.gate_up_proj, experts.gate_up_proj_bias)
+    hidden = multiply(rows, experts.gate_up_proj, experts.gate_up_proj_bias, experts.gate_up_update)
     activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
-    outputs = multiply(activated, experts.down_proj, experts.down_proj_bias)
+    outputs = multiply(activated, experts.down_proj, experts.down_proj_bias, experts.down_update)
     outputs = jnp.zeros_like(outputs).at[order].set(outputs, unique_indices=True)
     return combine_experts(outputs.reshape(M, k, -1), weights)
 

@@ -27,6 +27,7 @@ from jax.tree_util import PyTreeDef
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.cotangents import without_integers
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.moe.experts import Expert, ExpertWeights, apply_expert, combine_experts
 from gptoss_model.ops.moe.sorting import sort_by_expert
 from gptoss_model.ops.stacked import StackedMatrices
@@ -148,17 +149,20 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
             d_rows = lax.dynamic_update_slice_in_dim(d_rows, d_part, start, axis=0)
             return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
 
-        nothing = {name: jnp.zeros(getattr(expert, name).shape, jnp.float32) for name in trained}
+        arrays = {name: getattr(expert, name) for name in trained}
+        nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), arrays)
         d_rows, d_expert = lax.fori_loop(0, -(-runs[number] // R), tile, (d_rows, nothing))
-        written = {
-            name: total.at[_place(getattr(experts, name), number)].set(d_expert[name].astype(total.dtype))
-            for name, total in d_experts.items()
-        }
+        written = {}
+        for name, totals in d_experts.items():
+            place = _place(getattr(experts, name), number)
+
+            def write(total: jax.Array, part: jax.Array, place: tuple[jax.Array, ...] = place) -> jax.Array:
+                return total.at[place].set(part.astype(total.dtype))
+
+            written[name] = jax.tree.map(write, totals, d_expert[name])
         return d_rows, written
 
-    d_rows, d_experts = _for_each_expert(
-        runs, visit, (jnp.zeros_like(padded), {name: jnp.zeros_like(array) for name, array in trained.items()})
-    )
+    d_rows, d_experts = _for_each_expert(runs, visit, (jnp.zeros_like(padded), jax.tree.map(jnp.zeros_like, trained)))
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
     return (without_integers((d_rows[: len(rows)], runs, d_leaves)),)
 
@@ -184,20 +188,20 @@ def _padded(rows: jax.Array, R: int) -> jax.Array:
     return jnp.pad(rows, ((0, R), (0, 0)))
 
 
-def _floats(matrices: Any) -> jax.Array | None:
-    """The array that has a gradient, a stack as a whole; None of packed ones."""
+def _floats(matrices: Any) -> jax.Array | LowRank | None:
+    """The arrays that have a gradient, a stack as a whole; None of packed ones."""
     array = matrices.stack if isinstance(matrices, StackedMatrices) else matrices
-    return array if isinstance(array, jax.Array) else None
+    return array if isinstance(array, jax.Array | LowRank) else None
 
 
 def _place(matrices: Any, number: jax.Array) -> tuple[jax.Array, ...]:
     return (matrices.row, number) if isinstance(matrices, StackedMatrices) else (number,)
 
 
-def _as_experts(experts: ExpertWeights, gradients: Mapping[str, jax.Array]) -> ExpertWeights:
+def _as_experts(experts: ExpertWeights, gradients: Mapping[str, jax.Array | LowRank]) -> ExpertWeights:
     """The gradients where their arrays stand; packed arrays and rows of stacks stay as they are."""
 
-    def replace(matrices: Any, gradient: jax.Array) -> Any:
+    def replace(matrices: Any, gradient: Any) -> Any:
         return dataclasses.replace(matrices, stack=gradient) if isinstance(matrices, StackedMatrices) else gradient
 
     found = {name: replace(getattr(experts, name), gradient) for name, gradient in gradients.items()}

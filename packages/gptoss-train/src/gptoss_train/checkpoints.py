@@ -1,0 +1,196 @@
+"""Saving a run and going on: Orbax's `CheckpointManager`, with the data's position in every checkpoint.
+
+A checkpoint has four items: `parameters` (what is trained), `optimizer` (moments and counters), `data`
+(the position of the iterator) and `run` (what the run is). Orbax writes each under a temporary name and
+renames it when it is whole, so whenever a run is killed, all checkpoints that are there are complete.
+What an interrupted save leaves behind is removed when the run goes on.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from gptoss_weights import CheckpointError
+
+from gptoss_train.config import CheckpointConfig
+from gptoss_train.parameters import Parameters
+from gptoss_train.state import TrainState
+
+__all__ = ["Checkpoints", "SavedRun", "read_saved_parameters", "read_saved_run"]
+
+FOLDER = "checkpoints"
+ITEMS = ("parameters", "optimizer", "data", "run")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedRun:
+    """What the newest checkpoint of a run says of it.
+
+    Attributes:
+        step: After which step it was saved.
+        run: What the run is: its method and config.
+        shapes: Name → shape and dtype of each parameter.
+    """
+
+    step: int
+    run: Mapping[str, Any]
+    shapes: Mapping[str, jax.ShapeDtypeStruct]
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        run_folder: The folder, or URL, of the run.
+        config: When to save and what to keep.
+    """
+
+    def __init__(self, run_folder: str, config: CheckpointConfig) -> None:
+        _quiet()
+        self.config = config
+        self.folder = f"{_absolute(run_folder)}/{FOLDER}"
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=config.keep_last,
+            keep_period=config.keep_every,
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=config.mode == "async",
+        )
+        self._manager: Any = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
+
+    def is_due(self, step: int) -> bool:
+        """Whether a step is one after which the run is saved."""
+        return step % self.config.every == 0
+
+    def save(self, state: TrainState, position: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+        """Saves the state, unless that step is saved already."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        rest = {"step": state.step, "skipped": state.skipped, "moments": state.optimizer}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                parameters=ocp.args.StandardSave(state.parameters),
+                optimizer=ocp.args.StandardSave(rest),
+                data=ocp.args.JsonSave(dict(position)),
+                run=ocp.args.JsonSave(dict(run)),
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """After which step the newest was saved; None if there is none."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def restore(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The newest state, on the devices of `state`, and the data's position.
+
+        Raises:
+            CheckpointError: it is damaged, or of another model or optimizer.
+        """
+        step = self._manager.latest_step()
+        rest = {"step": state.step, "skipped": state.skipped, "moments": state.optimizer}
+        where = f"{self.folder}/{step}"
+        try:
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
+                    optimizer=ocp.args.StandardRestore(_abstract(rest)),
+                    data=ocp.args.JsonRestore(),
+                ),
+            )
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise CheckpointError(
+                f"the checkpoint of the run cannot be restored ({_first_line(error)})",
+                where=where,
+                expected="the model, the method and the optimizer of the config",
+                fix="Give the config of that run, or another run_name.",
+            ) from error
+        restored = TrainState(
+            step=found.optimizer["step"],
+            skipped=found.optimizer["skipped"],
+            parameters=found.parameters,
+            optimizer=found.optimizer["moments"],
+        )
+        # Orbax's buffers are its own: the step gives its argument's memory away.
+        return jax.tree.map(lambda array: array.copy(), restored), dict(found.data)
+
+    def wait(self) -> None:
+        """Until everything is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go."""
+        self._manager.close()
+
+
+def read_saved_run(run_folder: str) -> SavedRun:
+    """What the newest checkpoint of a run says of it.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    manager = _reader(run_folder)
+    step = manager.latest_step()
+    found = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
+    metadata = ocp.StandardCheckpointer().metadata(f"{_absolute(run_folder)}/{FOLDER}/{step}/parameters")
+    tree = metadata.item_metadata.tree
+    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in tree.items()}
+    return SavedRun(step=step, run=dict(found.run), shapes=shapes)
+
+
+def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> Parameters:
+    """The parameters of the newest checkpoint of a run, in the memory of the host.
+
+    Args:
+        run_folder: The folder, or URL, of the run.
+        shapes: As `read_saved_run` gives them.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged or of another model.
+    """
+    manager = _reader(run_folder)
+    step = manager.latest_step()
+    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    on_host = {name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=host) for name, shape in shapes.items()}
+    try:
+        found = manager.restore(step, args=ocp.args.Composite(parameters=ocp.args.StandardRestore(on_host))).parameters
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CheckpointError(
+            f"the parameters of the run cannot be restored ({_first_line(error)})", where=f"{run_folder}, step {step}"
+        ) from error
+    restored: Parameters = found
+    return restored
+
+
+def _reader(run_folder: str) -> Any:
+    _quiet()
+    folder = f"{_absolute(run_folder)}/{FOLDER}"
+    if "://" not in folder and not Path(folder).is_dir():
+        raise CheckpointError("there is no run that was saved", where=run_folder, expected=f"a folder {FOLDER} in it")
+    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
+    if manager.latest_step() is None:
+        raise CheckpointError("the run has no checkpoint", where=folder, fix="Let it get as far as its first save.")
+    return manager
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else str(Path(folder).absolute())
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:300]
+
+
+def _quiet() -> None:
+    """Its INFO lines about every save are not for users."""
+    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -1,0 +1,44 @@
+"""What the loop shows while it runs: a line that is overwritten, on a terminal only."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+__all__ = ["ProgressBar"]
+
+WIDTH = 24
+CLEAR_LINE = "\r\x1b[K"
+
+
+class ProgressBar:
+    """Steps that are done, of how many.
+
+    Args:
+        steps: All of them.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._is_shown = sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        """Shows what is being done."""
+        if self._is_shown:
+            click.echo(f"{CLEAR_LINE}{text} …", err=True, nl=False)
+
+    def show(self, line: Mapping[str, Any]) -> None:
+        """Shows a step's line."""
+        if not self._is_shown:
+            return
+        filled = WIDTH * line["step"] // self._steps
+        bar = "█" * filled + "░" * (WIDTH - filled)
+        loss = "no number" if line["loss"] is None else f"{line['loss']:.4f}"
+        text = f"{bar} {line['step']}/{self._steps}  loss {loss}  {line['tokens_per_second']:.0f} tokens/s"
+        click.echo(f"{CLEAR_LINE}{text}", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Takes it away."""
+        if self._is_shown:
+            click.echo(CLEAR_LINE, err=True, nl=False)

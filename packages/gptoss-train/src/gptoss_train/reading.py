@@ -1,0 +1,173 @@
+"""Dataclasses from YAML: types are checked, unknown keys refused with the nearest known one, all at once."""
+
+import dataclasses
+import datetime
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAliasType
+
+import yaml
+from gptoss_weights.wording import shown
+
+from gptoss_train.errors import ConfigError
+
+__all__ = ["config_as_yaml", "parse_config", "read_config"]
+
+HOW_TO_FIX = "--print-config shows every key with its value."
+
+
+def read_config[C](kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+    """Reads a YAML file as a dataclass, and `key=value` over it.
+
+    Args:
+        kind: The dataclass; its fields may be dataclasses, Literals, tuples, numbers, texts, and None.
+        path: The file.
+        overrides: Each sets one key, by dots, to a YAML value.
+
+    Raises:
+        ConfigError: the file is missing or no YAML, a key unknown or missing, a value of a wrong type or impossible.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config cannot be read ({error})", where=path) from None
+    return parse_config(kind, text, overrides, where=path)
+
+
+def parse_config[C](kind: type[C], text: str, overrides: Sequence[str] = (), *, where: Path | str) -> C:
+    """The same for the text of a file; `where` names it in errors.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the config is no YAML ({' '.join(str(error).split())})", where=where) from None
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError("the config is no mapping", where=where, expected="key: value", found=shown(document))
+    for override in overrides:
+        _override(document, override)
+    problems: list[str] = []
+    config = _build(kind, document, "", problems)
+    if problems:
+        raise ConfigError("the config is not possible: " + "; ".join(problems), where=where, fix=HOW_TO_FIX)
+    assert isinstance(config, kind)
+    return config
+
+
+def config_as_yaml(config: Any) -> str:
+    """Every key of a config with its value, as YAML that reads back as the same."""
+    text: str = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True, width=100)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError("a key is set as key=value", found=override)
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        value = text
+    *sections, last = key.split(".")
+    section = document
+    for name in sections:
+        inner = section.setdefault(name, {})
+        if not isinstance(inner, dict):
+            inner = section[name] = {}
+        section = inner
+    section[last] = value
+
+
+def _build(kind: type, document: Any, where: str, problems: list[str]) -> Any:
+    """The dataclass of a mapping, or None and problems."""
+    if not isinstance(document, dict):
+        problems.append(f"{where or 'the config'}: expected keys and values, found {shown(document)}")
+        return None
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    before = len(problems)
+    values = {}
+    for key, value in document.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in fields:
+            problems.append(_unknown(str(key), path, list(fields)))
+            continue
+        values[key] = _convert(hints[key], value, path, problems)
+    for name, field in fields.items():
+        is_needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if is_needed and name not in document:
+            problems.append(f"{where + '.' if where else ''}{name}: it must be given")
+    if len(problems) > before:
+        return None
+    try:
+        return kind(**values)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+
+
+def _unknown(key: str, path: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+    return f"{path}: there is no such key{hint}"
+
+
+def _convert(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """The value as its type wants it; a problem where it cannot be."""
+    while isinstance(hint, TypeAliasType):
+        hint = hint.__value__
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, path, problems)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        [kept] = [argument for argument in arguments if argument is not type(None)]
+        return _convert(kept, value, path, problems)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            near = difflib.get_close_matches(str(value), list(map(str, arguments)), n=1)
+            hint_text = f"; did you mean {near[0]!r}?" if near else ""
+            problems.append(f"{path}: expected {', '.join(map(str, arguments))}, found {shown(value)}{hint_text}")
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value] if isinstance(value, str) else None
+        if items is None:
+            problems.append(f"{path}: expected a list, found {shown(value)}")
+            return ()
+        return tuple(_convert(arguments[0], item, f"{path}[{place}]", problems) for place, item in enumerate(items))
+    return _scalar(hint, value, path, problems)
+
+
+def _scalar(hint: type, value: Any, path: str, problems: list[str]) -> Any:
+    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as a text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    elif hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hint is str and isinstance(value, int | float | datetime.date) and not isinstance(value, bool):
+        return str(value)
+    if hint is float and isinstance(value, float):
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    problems.append(f"{path}: expected {names.get(hint, hint)}, found {shown(value)}")
+    return value

@@ -1,0 +1,54 @@
+"""SIGTERM and SIGINT as a wish that the loop asks for between two steps, on all hosts together."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import jax
+import numpy as np
+
+__all__ = ["StopRequest", "stop_requests"]
+
+
+class StopRequest:
+    """Which signal has come, if any."""
+
+    def __init__(self) -> None:
+        self._signal = 0
+
+    def note(self, number: int) -> None:
+        """Takes a signal down."""
+        self._signal = number
+
+    def wanted(self) -> signal.Signals | None:
+        """The signal that came to this process, or to any other: all must ask at the same step."""
+        number = self._signal
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            number = int(multihost_utils.process_allgather(np.int32(number)).max())
+        return signal.Signals(number) if number else None
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Takes down SIGTERM and SIGINT while the block runs; a second one of a kind does what it always did."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        request.note(number)
+        signal.signal(number, previous[signal.Signals(number)])
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
