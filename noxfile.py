@@ -30,7 +30,10 @@ COMPILED = {
 }
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
 
-each_package = nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+each_package, each_jax_package = (
+    nox.parametrize("package", [nox.param(name, id=name) for name in names])
+    for names in (PACKAGES, ["gptoss-model", "gptoss-train"])
+)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -163,7 +166,7 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, tags=["cuda"], default=False)
-@nox.parametrize("package", [nox.param("gptoss-model", id="gptoss-model")])
+@each_jax_package
 def test_cuda(session: nox.Session, package: str) -> None:
     """One package's tests on an NVIDIA GPU."""
     if not Path("/dev/nvidia0").exists():
@@ -173,7 +176,7 @@ def test_cuda(session: nox.Session, package: str) -> None:
 
 
 @nox.session(python=PYTHON, tags=["tpu"], default=False)
-@nox.parametrize("package", [nox.param("gptoss-model", id="gptoss-model")])
+@each_jax_package
 def test_tpu(session: nox.Session, package: str) -> None:
     """One package's tests on a TPU."""
     if not (Path("/dev/accel0").exists() or Path("/dev/vfio/0").exists()):
