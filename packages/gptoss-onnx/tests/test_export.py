@@ -6,7 +6,7 @@ import sys
 import onnx
 import pytest
 from gptoss_onnx import OnnxModel, export_onnx, plan_export
-from gptoss_weights import CheckpointError, open_checkpoint, random_checkpoint, save_checkpoint
+from gptoss_weights import CheckpointError, open_checkpoint, random_checkpoint, save_checkpoint, trimmed
 from gptoss_weights.demo import demo_checkpoint
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
 
@@ -140,3 +140,40 @@ print(anonymous() - before)
     grown = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
     assert weights > 10
     assert grown < weights / 2
+
+
+@pytest.mark.parametrize("layout", ["flax", "hf-bf16"])
+@pytest.mark.parametrize("profile", ["portable", "fast"])
+def test_plain_experts_of_any_format_are_exported_as_they_are(layout, profile, request, tmp_path, relative_l2):
+    if profile == "fast":
+        request.getfixturevalue("fast_runtime")
+    packed = random_checkpoint(tiny_config(head_dim=32), seed=1)
+    place = tmp_path / ("model.msgpack" if layout == "flax" else "model")
+    save_checkpoint(packed, place, format=layout)
+    source = open_checkpoint(place)
+    tokens = [list(range(30))]
+    expected = OnnxModel.open(export_onnx(packed, tmp_path / "packed")).forward(tokens)
+    model = OnnxModel.open(export_onnx(source, tmp_path / "plain", profile=profile))
+    assert model.metadata.recipe.experts == ("stored" if profile == "portable" else "float32")
+    assert relative_l2(model.forward(tokens), expected) <= 2e-6
+
+
+def test_a_view_of_the_first_layers_and_experts_refers_to_the_same_files(checkpoint_folder, tmp_path):
+    shutil.copytree(checkpoint_folder, tmp_path / "checkpoint")
+    view = trimmed(open_checkpoint(tmp_path / "checkpoint"), layers=2, experts=4)
+    export_onnx(view, tmp_path / "checkpoint")
+    in_place = OnnxModel.open(tmp_path / "checkpoint").generate([[1, 2, 3]], max_new_tokens=5)
+    assert in_place == OnnxModel.open(export_onnx(view, tmp_path / "copied")).generate([[1, 2, 3]], max_new_tokens=5)
+
+
+def test_an_interrupted_fast_export_leaves_nothing_and_runs_again_to_the_same_bytes(tmp_path, monkeypatch):
+    source = random_checkpoint(tiny_config(head_dim=32), seed=1)
+    first = export_onnx(source, tmp_path / "first", profile="fast")
+    with monkeypatch.context() as patch:
+        patch.setattr("gptoss_onnx.export.sync_tree", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            export_onnx(source, tmp_path / "second", profile="fast")
+    assert [path.name for path in tmp_path.iterdir()] == ["first"]
+    second = export_onnx(source, tmp_path / "second", profile="fast")
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name

@@ -64,6 +64,14 @@ def test_the_cache_of_another_kind_of_export_is_refused(fast, model):
         model.decode_step(fast.init_cache(1), [1])
 
 
+def test_the_cache_of_another_model_is_refused(fast):
+    other = SharedCache.empty(tiny_config(head_dim=32, num_hidden_layers=2), 1, None)
+    with pytest.raises(
+        RequestError, match=r"does not fit the model; expected .*\[4, 5, 32, 11\]; found \[2, 5, 32, 11\]"
+    ):
+        fast.decode_step(other, [1])
+
+
 def test_a_cache_for_another_batch_is_refused(fast):
     with pytest.raises(RequestError, match="expected 1 sequences; found 2"):
         fast.decode_step(fast.init_cache(2), [1])

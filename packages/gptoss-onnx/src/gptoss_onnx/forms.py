@@ -22,7 +22,7 @@ from gptoss_onnx.recipe import INT8_BLOCK, Recipe
 
 __all__ = ["ComputedArrays", "codes_name", "computed_arrays", "kernel_name", "scales_name", "table_name"]
 
-SLICE_BYTES = 64 << 20  # of the arrays at a time
+SLICE_BYTES = 16 << 20  # of the arrays at a time; what it takes to compute them is some times as much
 INT8_ZERO = 128
 LARGEST_INT8 = 127
 SCALE_BIAS = 128  # 127 of MXFP4, and one for the doubled codes

@@ -68,6 +68,24 @@ class SharedCache:
         """Size of the buffers."""
         return sum(array.nbytes for array in self._buffers.arrays.values())
 
+    def check(self, config: GptOssConfig) -> None:
+        """Holds its shapes against a model.
+
+        Raises:
+            RequestError: it is the cache of another.
+        """
+        found, expected = (
+            [c.num_hidden_layers, c.num_key_value_heads, c.head_dim, c.sliding_window]
+            for c in (self._buffers.config, config)
+        )
+        if found != expected:
+            raise RequestError(
+                "the cache does not fit the model",
+                expected=f"layers, heads, head size and window {expected}",
+                found=found,
+                fix="Start with init_cache of this model.",
+            )
+
     def taken_over(self, *, room: int) -> "SharedCache":
         """The same for the next step, with room for so many tokens; this one is of no use any more.
 

@@ -37,6 +37,7 @@ class SharedSteps:
         """Runs the batch together where each sequence gets just one token, else sequence by sequence."""
         shared = require_kind(cache, SharedCache)
         check_batch(shared, is_real)
+        shared.check(self._config)
         after = shared.lengths + is_real.sum(axis=1)
         limit = self._config.max_position_embeddings
         if after.max() > limit:
