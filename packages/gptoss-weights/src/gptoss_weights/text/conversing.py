@@ -1,13 +1,12 @@
-"""A conversation with a model: each turn is rendered, generated, and read back while it is printed."""
+"""A conversation with a model, whatever runs it: each turn is rendered, generated, and read back as it comes."""
 
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol
 
-import click
-from gptoss_weights import ConversationError, GptOssWarning
+from gptoss_weights.errors import ConversationError, GptOssWarning
 from gptoss_weights.text.harmony import (
     COMMENTARY,
     FINAL,
@@ -17,17 +16,50 @@ from gptoss_weights.text.harmony import (
     StreamableParser,
 )
 
-from gptoss_model.cli.status import until_first
+__all__ = [
+    "Conversation",
+    "Generate",
+    "GeneratedToken",
+    "NoRoomError",
+    "Show",
+    "Turn",
+    "is_answer",
+    "message_document",
+]
 
-if TYPE_CHECKING:
-    from gptoss_weights.sampling import Sampling
+type FinishReason = Literal["stop", "length"]
+type Show = Callable[[str, str | None], None]
+"""Is given what is new of a message, and its channel."""
 
-    from gptoss_model.generation import FinishReason
-    from gptoss_model.model import GptOss
 
-__all__ = ["Conversation", "Show", "Turn", "is_answer", "message_document"]
+class NoRoomError(ValueError):
+    """A conversation of `prompt_length` tokens leaves no room for an answer."""
 
-type Show = Callable[[str, str | None], None]  # what is new of a message, and its channel
+    def __init__(self, prompt_length: int, max_length: int) -> None:
+        super().__init__(f"a conversation of {prompt_length} tokens leaves no room to answer in {max_length}")
+        self.prompt_length = prompt_length
+
+
+class GeneratedToken(Protocol):
+    """One token as an engine gives it."""
+
+    @property
+    def token(self) -> int:
+        """Its id."""
+        ...
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why there are no more; None if there are."""
+        ...
+
+
+class Generate(Protocol):
+    """What an engine does for a conversation."""
+
+    def __call__(self, prompt: list[int], *, max_new_tokens: int, seed: int) -> Iterator[GeneratedToken]:
+        """Continues a prompt, up to the first id that ends a turn."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,13 +71,13 @@ class Turn:
         tokens: What it generated.
         messages: The same as messages.
         finish_reason: `stop`, or `length` where it was cut off.
-        seconds: How long it took, compilation included.
+        seconds: How long it took, compilation included where there is any.
     """
 
     prompt_tokens: Sequence[int]
     tokens: Sequence[int]
     messages: Sequence[Message]
-    finish_reason: "FinishReason"
+    finish_reason: FinishReason
     seconds: float
 
     @property
@@ -60,23 +92,21 @@ class Conversation:
     """The messages so far, and how to get the next.
 
     Attributes:
-        model: The model.
+        generate: The engine.
         encoding: Harmony over the checkpoint's tokenizer.
         messages: All so far; `say` and `answer_tool` add the user's, `reply` the model's.
-        eos_token_ids: What ends a turn.
+        eos_token_ids: What ends a turn; the engine stops there.
         max_new_tokens: The most tokens of a turn.
-        max_length: The most tokens of the conversation; compiled programs are made for it.
-        sampling: How to draw, or None.
+        max_length: The most tokens of the conversation.
         seed: Of the next turn; each takes another.
     """
 
-    model: "GptOss"
+    generate: Generate
     encoding: HarmonyEncoding
     messages: list[Message]
     eos_token_ids: Sequence[int]
     max_new_tokens: int
     max_length: int
-    sampling: "Sampling | None"
     seed: int
 
     def say(self, text: str) -> None:
@@ -97,30 +127,17 @@ class Conversation:
             show: Called with each new piece of a message's text.
 
         Raises:
-            click.UsageError: there is no room left for an answer.
+            NoRoomError: there is no room left for an answer.
 
         Warns:
             GptOssWarning: the answer is no Harmony.
         """
-        from gptoss_model.generation import stream
-
         started = time.perf_counter()
         prompt = self.encoding.render_conversation_for_completion(self.messages)
         room = min(self.max_new_tokens, self.max_length - len(prompt))
         if room < 1:
-            raise click.UsageError(
-                f"A conversation of {len(prompt)} tokens leaves no room to answer in --max-length {self.max_length}."
-            )
-        answer = stream(
-            self.model,
-            [prompt],
-            max_new_tokens=room,
-            eos_token_ids=self.eos_token_ids,
-            sampling=self.sampling,
-            seed=self.seed,
-            max_length=self.max_length,
-        )
-        news = until_first("reading the conversation", answer)
+            raise NoRoomError(len(prompt), self.max_length)
+        news = self.generate(prompt, max_new_tokens=room, seed=self.seed)
         self.seed += 1
         tokens: list[int] = []
         reason: FinishReason = "length"
