@@ -113,7 +113,8 @@ def _section(comparison: Comparison) -> Iterator[str]:
         versions = ", ".join(f"{name} {version}" for name, version in sorted(metadata.versions.items()))
         options = ", ".join(f"{name} {value}" for name, value in sorted(metadata.options.items()))
         digest = metadata.checkpoint_digest or "unknown"
-        yield from ("", f"{role}: {metadata.source} in {metadata.dtype}; {options}; checkpoint `{digest}`; {versions}")
+        facts = (f"{metadata.source} in {metadata.dtype}", options, f"checkpoint {digest}", versions)
+        yield from ("", f"{role}: {_escaped('; '.join(fact for fact in facts if fact))}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
