@@ -148,6 +148,17 @@ def test_existing_export_is_run_and_what_it_lacks_is_not_missed(run, folder, tmp
     assert "the export is of a model with another num_hidden_layers" in result.stderr
 
 
+def test_candidate_that_ends_with_an_error_is_no_success(run, folder, tmp_path, in_process):
+    (tmp_path / "damaged").mkdir()
+    arguments = ("--sources", "numpy,onnx", "--tokens", "1", "--onnx-checkpoint", tmp_path / "damaged")
+    result = run(folder, *arguments, "--output", tmp_path / "report")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "NOTHING COMPARED: nothing was compared, for " in result.stdout
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert document["passed"] is False
+    assert document["not_run"][0]["code"] == ExitCode.BAD_INPUT
+
+
 def test_damaged_checkpoint_of_the_reference_is_bad_input(run, tmp_path):
     assert run(tmp_path, "--sources", "numpy,onnx", "--tokens", "1").exit_code == ExitCode.BAD_INPUT
 

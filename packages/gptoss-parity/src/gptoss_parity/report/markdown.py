@@ -21,7 +21,7 @@ def report_markdown(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     yield f"# {_escaped(report.title)}"
     yield ""
-    yield f"**{'✓ Parity holds' if report.passed else '✗ Parity fails'}**: {_escaped(report.verdict)}."
+    yield f"**{'✓' if report.passed else '✗'} {report.headline}**: {_escaped(report.verdict)}."
     yield from ("", *(f"- not run: {_escaped(problem.sentence)}" for problem in report.not_run))
     yield from _table(
         (
