@@ -70,7 +70,9 @@ def test_sources_run_and_agree(run, folder, tmp_path):
         "numpy.float32.safetensors", "onnx.float32.safetensors",
     }  # fmt: skip
     trace = load_trace(tmp_path / "traces" / "onnx.float32.safetensors")
-    assert trace.metadata.command.startswith(f"gptoss-parity record {folder} --source onnx --dtype float32 --tokens ")
+    assert trace.metadata.command.startswith(
+        f"gptoss-parity record {folder} --source onnx --dtype float32 --block-debug --tokens "
+    )
     [summary] = tmp_path.glob("*_summary.md")
     assert "not reached" in summary.read_text()
 

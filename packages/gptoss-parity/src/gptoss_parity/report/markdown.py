@@ -96,12 +96,13 @@ def _section(comparison: Comparison) -> Iterator[str]:
     )
     yield ""
     yield from _table(
-        ("layer", "same experts", "same order", "smallest margin", *(kind.value for kind in FlipKind)),
+        ("layer", "same experts", "same order", "gate weights", "smallest margin", *(kind.value for kind in FlipKind)),
         [
             [
                 str(layer.layer),
                 percent(float(layer.same_experts.mean())),
                 percent(float(layer.same_order.mean())),
+                number(layer.weight_difference),
                 number(float(layer.margin.min())),
                 *(str(sum(flip.kind is kind for flip in layer.flips)) for kind in FlipKind),
             ]
