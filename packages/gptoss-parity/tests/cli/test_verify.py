@@ -136,7 +136,7 @@ def test_several_prompts_are_compared_each(run, folder, tmp_path, in_process):
     assert len(load_trace(tmp_path / "traces" / "onnx.float32.2.safetensors").tokens) == 3
 
 
-def test_existing_export_is_run_and_what_it_lacks_is_not_missed(run, folder, tmp_path):
+def test_existing_export_is_run_and_what_it_lacks_is_not_missed(run, folder, tmp_path, in_process):
     from gptoss_onnx import export_onnx
     from gptoss_weights import open_checkpoint
 
