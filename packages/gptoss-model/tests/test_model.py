@@ -153,7 +153,7 @@ def test_gradients_have_the_dtype_of_the_parameters(tiny):
 
 def test_bf16_logits_do_not_depend_on_the_probes_that_are_returned(tiny):
     model, tokens = load_model(tiny, dtype=jnp.bfloat16), np.arange(40)[None]
-    bare, probed = model(tokens), model(tokens, probes=probe_specs(tiny.config, 1))
+    bare, probed = model(tokens), model(tokens, probes=probe_specs(tiny.config, 1, block_debug=True))
     np.testing.assert_array_equal(np.asarray(bare.logits, np.float32), np.asarray(probed.logits, np.float32))
 
 
@@ -189,9 +189,10 @@ def test_odd_geometries_run_with_every_shape_as_stated(overrides):
     checkpoint = random_checkpoint(tiny_config(**{"num_hidden_layers": 2} | overrides), seed=0)
     model = load_model(checkpoint, dtype=jnp.float32)
     for B, T in ((1, 1), (2, 13)):
-        output = model(np.ones((B, T), int), probes=probe_specs(checkpoint.config, T))
+        specs = probe_specs(checkpoint.config, T, block_debug=True)
+        output = model(np.ones((B, T), int), probes=specs)
         shapes = {name: array.shape for name, array in output.probes.items()}
-        assert shapes == {name: (B, *spec.shape) for name, spec in probe_specs(checkpoint.config, T).items()}
+        assert shapes == {name: (B, *spec.shape) for name, spec in specs.items()}
         assert np.isfinite(output.logits).all()
 
 

@@ -26,3 +26,19 @@ def test_unknown_probe_is_refused_with_the_nearest_name():
 def test_one_string_is_no_collection_of_names():
     with pytest.raises(ValueError, match="not the one string 'logits'"):
         check_probes("logits", tiny_config())
+
+
+def test_block_debug_probes_are_known():
+    assert check_probes(["layers.3.expert_outputs"], tiny_config()) == ("layers.3.expert_outputs",)
+
+
+def test_block_debug_probes_of_a_sharded_model_are_refused():
+    with pytest.raises(ValueError, match=r"'layers\.0\.query' is split over the mesh"):
+        check_probes(["layers.0.query", "layers.0.output"], tiny_config(), is_sharded=True)
+    assert check_probes(["layers.0.output"], tiny_config(), is_sharded=True) == ("layers.0.output",)
+
+
+def test_recorder_knows_whether_any_of_several_is_wanted():
+    recorder = ProbeRecorder(["activated"])
+    assert recorder.wants_any(["pre_activation", "activated"])
+    assert not recorder.wants_any(["output"])

@@ -233,6 +233,7 @@ class _Runs:
         verification = self.verification
         rows = [",".join(map(str, prompt.tokens)) for prompt in verification.prompts]
         paths = self._paths(run) if traces is None else traces
+        inner = " --block-debug" if verification.block_debug else ""
         job = Job(
             source=run.source,
             options=dict(run.options),
@@ -242,7 +243,8 @@ class _Runs:
             prompts=[prompt.tokens for prompt in verification.prompts],
             traces=[str(path) for path in paths],
             commands=[
-                f"{run.command} --tokens {row} --output {path.name}" for row, path in zip(rows, paths, strict=True)
+                f"{run.command}{inner} --tokens {row} --output {path.name}"
+                for row, path in zip(rows, paths, strict=True)
             ],
             block_debug=verification.block_debug,
             max_layers=verification.max_layers,

@@ -70,7 +70,9 @@ def test_sources_run_and_agree(run, folder, tmp_path):
         "numpy.float32.safetensors", "onnx.float32.safetensors",
     }  # fmt: skip
     trace = load_trace(tmp_path / "traces" / "onnx.float32.safetensors")
-    assert trace.metadata.command.startswith(f"gptoss-parity record {folder} --source onnx --dtype float32 --tokens ")
+    assert trace.metadata.command.startswith(
+        f"gptoss-parity record {folder} --source onnx --dtype float32 --block-debug --tokens "
+    )
     [summary] = tmp_path.glob("*_summary.md")
     assert "not reached" in summary.read_text()
 
@@ -134,7 +136,7 @@ def test_several_prompts_are_compared_each(run, folder, tmp_path, in_process):
     assert len(load_trace(tmp_path / "traces" / "onnx.float32.2.safetensors").tokens) == 3
 
 
-def test_existing_export_is_run_and_what_it_lacks_is_not_missed(run, folder, tmp_path):
+def test_existing_export_is_run_and_what_it_lacks_is_not_missed(run, folder, tmp_path, in_process):
     from gptoss_onnx import export_onnx
     from gptoss_weights import open_checkpoint
 
@@ -146,6 +148,17 @@ def test_existing_export_is_run_and_what_it_lacks_is_not_missed(run, folder, tmp
     result = run(folder, *arguments, "--max-layers", 1)
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "the export is of a model with another num_hidden_layers" in result.stderr
+
+
+def test_candidate_that_ends_with_an_error_is_no_success(run, folder, tmp_path, in_process):
+    (tmp_path / "damaged").mkdir()
+    arguments = ("--sources", "numpy,onnx", "--tokens", "1", "--onnx-checkpoint", tmp_path / "damaged")
+    result = run(folder, *arguments, "--output", tmp_path / "report")
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "NOTHING COMPARED: nothing was compared, for " in result.stdout
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert document["passed"] is False
+    assert document["not_run"][0]["code"] == ExitCode.BAD_INPUT
 
 
 def test_damaged_checkpoint_of_the_reference_is_bad_input(run, tmp_path):

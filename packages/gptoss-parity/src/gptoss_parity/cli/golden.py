@@ -28,7 +28,14 @@ _KIB = 1024
 
 @click.group()
 def golden_command() -> None:
-    """Make, inspect and check goldens: what one implementation computed, small enough for git."""
+    """Make, inspect and check goldens: what one implementation computed, small enough for git.
+
+    \b
+    Examples:
+      gptoss-parity golden make gpt-oss-20b --source torch --tokens 976,9029,328 --output small.golden.safetensors
+      gptoss-parity golden inspect small.golden.safetensors
+      gptoss-parity golden check small.golden.safetensors gpt-oss-20b --source jax
+    """  # noqa: D301 - the backslash is meant for click
 
 
 @golden_command.command("make")

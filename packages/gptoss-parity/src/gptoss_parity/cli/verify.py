@@ -201,12 +201,12 @@ def _say(report: "Report", page: Path, *, as_json: bool) -> None:
         kind = "error" if problem.is_asked_for else "note"
         click.echo(f"{kind}: not run: {problem.sentence}", err=True)
     if not as_json:
-        mark = click.style("PARITY HOLDS", fg="green") if report.passed else click.style("PARITY FAILS", fg="red")
-        click.echo(f"{mark}: {report.verdict}")
+        headline = click.style(report.headline.upper(), fg="green" if report.passed else "red")
+        click.echo(f"{headline}: {report.verdict}")
 
 
 def _exit_code(report: "Report") -> int:
     """Failed parity before anything else, then what a source that was asked for ended with."""
-    if not report.passed:
+    if report.comparisons and not report.passed:
         return ExitCode.PARITY_FAILED
     return next((problem.code for problem in report.not_run if problem.is_asked_for), ExitCode.OK)

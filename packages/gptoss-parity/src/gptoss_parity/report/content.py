@@ -67,8 +67,17 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every comparison passed and every continuation agrees."""
+        """Whether there is a comparison, every one passed, and every continuation agrees."""
+        if not self.comparisons:
+            return False
         return all(c.passed for c in self.comparisons) and (self.continuation is None or self.continuation.agrees)
+
+    @property
+    def headline(self) -> str:
+        """The outcome in two words."""
+        if not self.comparisons:
+            return "Nothing compared"
+        return "Parity holds" if self.passed else "Parity fails"
 
     @property
     def verdict(self) -> str:

@@ -21,7 +21,7 @@ def report_markdown(report: Report) -> str:
 def _lines(report: Report) -> Iterator[str]:
     yield f"# {_escaped(report.title)}"
     yield ""
-    yield f"**{'✓ Parity holds' if report.passed else '✗ Parity fails'}**: {_escaped(report.verdict)}."
+    yield f"**{'✓' if report.passed else '✗'} {report.headline}**: {_escaped(report.verdict)}."
     yield from ("", *(f"- not run: {_escaped(problem.sentence)}" for problem in report.not_run))
     yield from _table(
         (
@@ -96,12 +96,13 @@ def _section(comparison: Comparison) -> Iterator[str]:
     )
     yield ""
     yield from _table(
-        ("layer", "same experts", "same order", "smallest margin", *(kind.value for kind in FlipKind)),
+        ("layer", "same experts", "same order", "gate weights", "smallest margin", *(kind.value for kind in FlipKind)),
         [
             [
                 str(layer.layer),
                 percent(float(layer.same_experts.mean())),
                 percent(float(layer.same_order.mean())),
+                number(layer.weight_difference),
                 number(float(layer.margin.min())),
                 *(str(sum(flip.kind is kind for flip in layer.flips)) for kind in FlipKind),
             ]
@@ -113,7 +114,8 @@ def _section(comparison: Comparison) -> Iterator[str]:
         versions = ", ".join(f"{name} {version}" for name, version in sorted(metadata.versions.items()))
         options = ", ".join(f"{name} {value}" for name, value in sorted(metadata.options.items()))
         digest = metadata.checkpoint_digest or "unknown"
-        yield from ("", f"{role}: {metadata.source} in {metadata.dtype}; {options}; checkpoint `{digest}`; {versions}")
+        facts = (f"{metadata.source} in {metadata.dtype}", options, f"checkpoint {digest}", versions)
+        yield from ("", f"{role}: {_escaped('; '.join(fact for fact in facts if fact))}")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -158,6 +158,7 @@ def _layer_row(layer: int, comparison: Comparison, probes: dict[str, ProbeMeasur
         "is_sliding": None if config is None else config.is_sliding(layer),
         "probes": [probes.get(f"layers.{layer}.{kind}") for kind in _LAYER_COLUMNS],
         "agreement": None if routing is None else float(routing.same_experts.mean()),
+        "weight_difference": None if routing is None else routing.weight_difference,
         "margin": None if routing is None else float(routing.margin.min()),
         "flips": "–" if routing is None else _flips_in_words(routing),
         "has_real_flip": routing is not None and any(flip.kind is FlipKind.REAL for flip in routing.flips),
