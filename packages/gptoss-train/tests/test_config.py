@@ -22,6 +22,12 @@ def test_recipes_are_those_that_the_errors_name():
         load_config("no-such-recipe")
 
 
+def test_folder_of_a_recipes_name_does_not_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert load_config("tiny").run_name == "tiny"
+
+
 def test_override_counts_more_than_the_file_at_any_depth():
     config = parse(
         "model: m\noptimizer: {learning_rate: 1e-3}",

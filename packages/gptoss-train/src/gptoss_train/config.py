@@ -355,14 +355,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> TrainConfig:
         ConfigError: there is no such file, or it does not say what a config says; all problems at once.
     """
     place = Path(path)
-    if not place.exists():
-        if str(path) not in recipe_names():
-            raise ConfigError(
-                "there is no such config",
-                where=path,
-                expected=f"a YAML file, or a recipe: {', '.join(recipe_names())}",
-            )
+    if not place.is_file() and str(path) in recipe_names():  # a folder of that name may be a run
         place = RECIPES / f"{path}.yaml"
+    elif not place.exists():
+        raise ConfigError(
+            "there is no such config",
+            where=path,
+            expected=f"a YAML file, or a recipe: {', '.join(recipe_names())}",
+        )
     return read_config(TrainConfig, place, overrides)
 
 
