@@ -15,6 +15,7 @@ READS_A_MISSING_FOLDER = {
     "gptoss-model": ["generate", "{missing}", "--tokens", "1,2,3"],
     "gptoss-onnx": ["export", "{missing}", "{output}"],
     "gptoss-parity": ["compare", "{missing}", "{missing}"],
+    "gptoss-train": ["export", "{missing}", "{output}"],
 }
 
 
@@ -42,6 +43,7 @@ def test_every_command_shows_an_example_of_itself(package):
     for name, command in commands(package).items():
         lines = [line.strip() for line in command.get_help(click.Context(command)).splitlines()]
         assert any(line.startswith(f"{package} {name}") for line in lines), name
+        assert not any("\\b" in line for line in lines), name
 
 
 def test_every_option_and_argument_is_explained(package):
