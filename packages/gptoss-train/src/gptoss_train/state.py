@@ -41,7 +41,9 @@ def init_state(
         return TrainState(step=nothing, skipped=nothing, parameters=parameters, optimizer=moments)
 
     if mesh is None:
-        copied: TrainState = jax.tree.map(jnp.copy, make(parameters))  # the step gives its argument's memory away
+        # Copies, for the step gives its argument's memory away; committed to their device, as what is restored is,
+        # so that one compiled step serves both.
+        copied: TrainState = jax.tree.map(lambda leaf: jax.device_put(leaf.copy(), jax.devices()[0]), make(parameters))
         return copied
     shapes = jax.eval_shape(make, parameters)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())

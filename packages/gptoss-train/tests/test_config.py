@@ -1,0 +1,83 @@
+import dataclasses
+
+import pytest
+from gptoss_train.config import TrainConfig, load_config, recipe_names
+from gptoss_train.errors import ConfigError
+from gptoss_train.reading import config_as_yaml, parse_config
+
+
+def parse(text: str, *overrides: str) -> TrainConfig:
+    return parse_config(TrainConfig, text, overrides, where="test.yaml")
+
+
+@pytest.mark.parametrize("recipe", ["120b", "20b", "demo", "tiny"])
+def test_recipe_says_all_of_a_run_and_reads_back_as_itself(recipe):
+    config = load_config(recipe)
+    assert parse(config_as_yaml(config)) == config
+
+
+def test_recipes_are_those_that_the_errors_name():
+    assert recipe_names() == ["120b", "20b", "demo", "tiny"]
+    with pytest.raises(ConfigError, match="120b, 20b, demo, tiny"):
+        load_config("no-such-recipe")
+
+
+def test_override_counts_more_than_the_file_at_any_depth():
+    config = parse(
+        "model: m\noptimizer: {learning_rate: 1e-3}",
+        "optimizer.learning_rate=3e-4",
+        "data.synthetic.symbols=9",
+        "run.scan_layers=false",
+        "data.files=[]",
+        "run_name=07",
+        "optimizer.clip_norm=null",
+    )
+    assert config.optimizer.learning_rate == 3e-4
+    assert config.data.synthetic.symbols == 9
+    assert config.run.scan_layers is False
+    assert config.run_name == "7"  # YAML's own reading of it
+    assert config.optimizer.clip_norm is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model: m\nlerning_rate: 1", "lerning_rate: there is no such key"),
+        ("model: m\noptimizer: {learnig_rate: 1}", "did you mean 'learning_rate'"),
+        ("steps: 3", "model: it must be given"),
+        ("model: m\nsteps: many", "steps: expected a whole number, found 'many'"),
+        ("model: m\nsteps: true", "steps: expected a whole number"),
+        ("model: m\noptimizer: {name: adamv}", "did you mean 'adamw'"),
+        ("model: m\ndata: [1]", "data: expected keys and values"),
+        ("model: m\nlora: {targets: [q_porj]}", "lora.targets.0.: expected q_proj"),
+        ("model: m\nbatch_size: 6\ngradient_accumulation: 4", "a divisor of batch_size=6"),
+        ("model: m\ncheckpoint: {every: 10, keep_every: 15}", "multiple of every=10"),
+        ("model: m\nrun: {moe: tiledd}", "run.moe: expected one of"),
+        ("model: [", "no YAML"),
+        ("- 1", "no mapping"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_key(text, words):
+    with pytest.raises(ConfigError, match=words):
+        parse(text)
+
+
+def test_all_problems_are_said_at_once():
+    with pytest.raises(ConfigError) as caught:
+        parse("steps: x\nfoo: 1\ndata: {source: paper}")
+    assert all(word in str(caught.value) for word in ("steps", "foo", "data.source", "model"))
+
+
+def test_every_key_is_explained():
+    """Each section's docstring names each of its fields, for `--print-config` shows the keys alone."""
+
+    def sections(kind):
+        yield kind
+        for field in dataclasses.fields(kind):
+            if dataclasses.is_dataclass(field.default):
+                yield from sections(type(field.default))
+
+    for kind in sections(TrainConfig):
+        if kind.__name__ != "GeometryConfig":  # its keys are those of the model's config.json
+            missing = [field.name for field in dataclasses.fields(kind) if f"{field.name}:" not in kind.__doc__]
+            assert missing == [], kind

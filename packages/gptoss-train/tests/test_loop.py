@@ -1,0 +1,201 @@
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gptoss_train.audit import Audit
+from gptoss_train.config import CheckpointConfig
+from gptoss_train.errors import TrainingError
+from gptoss_train.going_home import open_run
+from gptoss_train.loop import local_folder, run_folder, train
+from gptoss_train.metrics import read_metrics
+from gptoss_train.report import write_report
+from gptoss_weights import CheckpointError, Mxfp4Tensor, open_checkpoint, quantized, save_checkpoint
+
+
+def fresh(run, **changes):
+    """The run with another config and its first state once more, sharing what is compiled."""
+    config = dataclasses.replace(run.config, **changes)
+    return dataclasses.replace(run, config=config, state=jax.tree.map(jnp.copy, run.state))
+
+
+@pytest.fixture(scope="module")
+def whole(full_run, make_batches, tmp_path_factory):
+    """A run that nothing stops, and its config."""
+    run = fresh(full_run, output=str(tmp_path_factory.mktemp("whole")))
+    outcome = train(run, make_batches())
+    return run, outcome
+
+
+def losses(run) -> list[float]:
+    return [line["loss"] for line in read_metrics(local_folder(run.config) / "metrics.jsonl")]
+
+
+def test_metrics_have_a_line_a_step(whole):
+    run, outcome = whole
+    lines = read_metrics(local_folder(run.config) / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 7))
+    assert lines[-1]["loss"] == outcome.last_loss
+    assert lines[0]["learning_rate"] == pytest.approx(1.5e-3)
+    for line in lines:
+        assert line["tokens_per_second"] > 0 < line["memory_bytes"]
+        assert np.shape(line["expert_load"]) == (2, 6)
+        assert line["load_balance_loss"] > 0 < line["router_z_loss"]
+        assert {"attention", "experts", "router", "norms"} <= set(line["grad_norms"])
+
+
+def test_run_that_is_stopped_and_goes_on_is_the_run_that_was_not(full_run, whole, make_batches, tmp_path):
+    """By SIGTERM in the middle, and by dying between two saves."""
+    run = fresh(full_run, output=str(tmp_path))
+
+    class Stopping(type(make_batches())):
+        def __next__(self):
+            if self.position == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__next__()
+
+    batches = make_batches()
+    batches.__class__ = Stopping
+    stopped = train(run, batches)
+    assert stopped.signal == signal.SIGTERM
+    assert int(stopped.state.step) == 3
+
+    class DyingError(BaseException):
+        pass
+
+    class Dying(type(make_batches())):
+        def __next__(self):
+            if self.position == 5:
+                raise DyingError
+            return super().__next__()
+
+    batches = make_batches()
+    batches.__class__ = Dying
+    with pytest.raises(DyingError):
+        train(fresh(full_run, output=str(tmp_path)), batches)
+    assert len(losses(run)) == 5  # the last save was after step 4
+    ended = train(fresh(full_run, output=str(tmp_path)), make_batches())
+    assert ended.first_step == 4
+    expected, outcome = whole
+    assert losses(run) == losses(expected)
+    for ours, theirs in zip(jax.tree.leaves(ended.state), jax.tree.leaves(outcome.state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    events = [json.loads(line) for line in (local_folder(run.config) / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events] == [0, 3, 4]
+    page = write_report(local_folder(run.config), title="a <run>")
+    assert page is not None
+    text = page.read_text()
+    assert "a &lt;run&gt;" in text
+    assert "3, 4" in text
+    assert text.count("<img") == 4
+
+
+def test_run_that_is_done_does_nothing_more(full_run, whole, make_batches):
+    outcome = train(fresh(full_run, output=whole[0].config.output), make_batches())
+    assert (outcome.first_step, outcome.last_loss) == (6, None)
+
+
+def test_older_checkpoints_go_and_chosen_ones_stay(full_run, make_batches, tmp_path):
+    keeping = CheckpointConfig(mode="async", every=1, keep_last=1, keep_every=3)
+    run = fresh(full_run, output=str(tmp_path), checkpoint=keeping)
+    train(run, make_batches())
+    kept = sorted(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir() if path.name.isdigit())
+    assert kept == [3, 6]
+
+
+def test_without_checkpoints_nothing_is_saved_and_data_may_end(full_run, make_batches, tmp_path):
+    run = fresh(full_run, output=str(tmp_path), checkpoint=CheckpointConfig(mode="off"))
+    said = []
+    outcome = train(run, make_batches(most=2), say=said.append)
+    assert outcome.is_out_of_data
+    assert "data ended after 2 of 6 steps" in said[-1]
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_checkpoint_of_another_method_is_refused(whole, lora_run, make_batches):
+    run = fresh(lora_run, output=whole[0].config.output)
+    with pytest.raises(CheckpointError, match="another run_name"):
+        train(run, make_batches())
+
+
+def test_bad_number_stops_the_run_or_is_left_out(full_run, make_batch, make_batches, tmp_path):
+    def poisoned(number):
+        batch = make_batch(number)
+        return batch._replace(weights=np.full_like(batch.weights, np.nan)) if number == 2 else batch
+
+    changes = {"output": str(tmp_path), "checkpoint": CheckpointConfig(mode="off")}
+    run = fresh(full_run, **changes)
+    with pytest.raises(TrainingError, match="no finite number in step 2"):
+        train(run, make_batches(make=poisoned))
+    skipping = dataclasses.replace(run.config.optimizer, nonfinite="skip")
+    said = []
+    outcome = train(fresh(full_run, **changes, optimizer=skipping), make_batches(make=poisoned), say=said.append)
+    assert int(outcome.state.skipped) == 1
+    assert "step 2 left out" in said[0]
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["skipped_steps"] for line in lines] == [0, 1, 1, 1, 1, 1]
+    assert lines[1]["loss"] is None
+
+
+@pytest.mark.parametrize("format_name", ["hf", "openai"])
+def test_run_goes_home_in_a_published_format(whole, tmp_path, format_name, relative_error):
+    run, outcome = whole
+    finished = open_run(run_folder(run.config))
+    assert finished.step == 6
+    packed = quantized(finished.checkpoint())
+    save_checkpoint(packed, tmp_path / "home", format=format_name, dtype="bfloat16")
+    home = open_checkpoint(tmp_path / "home")
+    trained = np.asarray(outcome.state.parameters["model.layers.odd.self_attn.q_proj.weight"])[0]
+    assert relative_error(home.read("model.layers.1.self_attn.q_proj.weight"), trained) < 4e-3
+    assert isinstance(home.read("model.layers.1.mlp.experts.down_proj"), Mxfp4Tensor)
+    errors = packed.errors
+    assert set(errors) == {name for name, spec in home.specs.items() if spec.is_expert_matrix}
+    assert all(0.001 < error.relative_l2 < 0.2 for error in errors.values())
+
+
+def test_lora_is_audited_and_merges(lora_run, checkpoint_folder, make_batches, tmp_path, relative_error):
+    run = fresh(lora_run, output=str(tmp_path))
+    outcome = train(run, make_batches())
+    assert outcome.audit is not None
+    # 6 targets of 2 factors, a router of 2, and sinks, in each of 2 layers.
+    assert outcome.audit.trained == 2 * (6 * 2 + 2 + 1)
+    assert outcome.audit.sentence().startswith("audit: 30 trained parameters")
+    finished = open_run(run_folder(run.config))
+    merged, base = finished.checkpoint(), open_checkpoint(checkpoint_folder)
+    q, experts = "model.layers.1.self_attn.q_proj.weight", "model.layers.0.mlp.experts.gate_up_proj"
+    factors = {
+        key: np.asarray(outcome.state.parameters[f"model.layers.odd.self_attn.q_proj.lora.{key}"])[0] for key in "ab"
+    }
+    expected = np.asarray(base.read(q), np.float32) + 6.0 / 3 * factors["b"] @ factors["a"]
+    np.testing.assert_allclose(merged.read(q), expected, rtol=1e-6, atol=1e-7)
+    whole = merged.read(experts)
+    assert relative_error(whole, base.read(experts).decode(np.float32)) > 1e-4
+    for index in [
+        (2,),
+        (slice(1, 3),),
+        (2, 5),
+        (slice(None), slice(3, 9)),
+        (1, slice(None), 7),
+        (0, 4, slice(32, 64)),
+        (1, 2, 3),
+    ]:
+        np.testing.assert_allclose(merged.read(experts, index), whole[index], rtol=1e-6, atol=1e-7)
+    assert (
+        np.asarray(merged.read("model.norm.weight")).tobytes() == np.asarray(base.read("model.norm.weight")).tobytes()
+    )
+
+
+def test_audit_names_what_stands_still_and_what_should_have(lora_run, make_batch):
+    audit = Audit(lora_run.frozen)
+    state = jax.tree.map(jnp.copy, lora_run.state)
+    _, report = lora_run.step(state, lora_run.frozen, jax.tree.map(lambda array: array[None], make_batch()))
+    audit.watch(report)
+    with pytest.raises(TrainingError, match=r"without a gradient: model\.layers\.0\..*lora.a"):
+        audit.result(lora_run.frozen).require()
+    name = "model.layers.even.mlp.experts.down_proj_bias"
+    changed = {**lora_run.frozen, name: lora_run.frozen[name].at[0, 0, 0].add(1e-3)}
+    assert audit.result(changed).changed == [name]

@@ -1,0 +1,46 @@
+import jax
+import pytest
+from gptoss_train.config import TrainConfig, load_config
+from gptoss_train.errors import ConfigError
+from gptoss_train.planning import plan_run
+from gptoss_weights import GPT_OSS_20B, count_parameters
+
+
+def test_plan_of_a_run_counts_what_its_state_holds(full_run):
+    plan = plan_run(full_run.config, "finetune")
+    state = full_run.state
+    assert plan.parameter_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state.parameters))
+    moments = sum(leaf.nbytes for leaf in jax.tree.leaves(state.optimizer))
+    assert plan.moment_bytes == pytest.approx(moments, rel=1e-4)
+    assert plan.trained == count_parameters(full_run.geometry) == plan.parameters
+    assert plan.tokens_per_step == full_run.config.batch_size * full_run.config.sequence_length
+
+
+def test_plan_of_lora_counts_factors_and_packed_experts(lora_run):
+    plan = plan_run(lora_run.config, "lora")
+    assert plan.trained == sum(leaf.size for leaf in lora_run.state.parameters.values())
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves((lora_run.state.parameters, lora_run.frozen)))
+    assert plan.parameter_bytes == pytest.approx(held, rel=0.02)  # routers and sinks are counted twice
+
+
+@pytest.mark.parametrize("mesh", ["fsdp=8,expert=8", "data=2,fsdp=4,expert=16", "fsdp=16,expert=4,tensor=2"])
+def test_120b_is_planned_on_any_mesh_without_devices(mesh):
+    whole = plan_run(load_config("120b", ["run.mesh=null"]), "finetune")
+    plan = plan_run(load_config("120b", [f"run.mesh={mesh}"]), "finetune")
+    assert plan.parameters == 116_829_156_672
+    assert whole.parameter_bytes == 4 * plan.parameters
+    assert whole.parameter_bytes / plan.devices <= plan.parameter_bytes < whole.parameter_bytes / 8
+    assert plan.checkpoint_bytes == whole.checkpoint_bytes == 12 * plan.parameters
+    assert "each of" in plan.to_text()
+
+
+def test_flops_are_six_a_parameter_and_token_and_attention():
+    config = TrainConfig(model="gpt-oss-20b", batch_size=1, sequence_length=128)
+    plan = plan_run(config, "pretrain")
+    assert plan.flops_per_step == pytest.approx(6 * 128 * plan.active, rel=0.02)
+    assert plan.flops_per_step > 6 * 128 * (plan.active - GPT_OSS_20B.hidden_size)
+
+
+def test_mesh_that_does_not_divide_is_a_sentence():
+    with pytest.raises(ConfigError, match="kv heads over tensor=3"):
+        plan_run(TrainConfig(model="gpt-oss-20b", run=load_config("20b", ["run.mesh=tensor=3"]).run), "finetune")
