@@ -42,6 +42,7 @@ def test_every_command_shows_an_example_of_itself(package):
     for name, command in commands(package).items():
         lines = [line.strip() for line in command.get_help(click.Context(command)).splitlines()]
         assert any(line.startswith(f"{package} {name}") for line in lines), name
+        assert not any("\\b" in line for line in lines), name
 
 
 def test_every_option_and_argument_is_explained(package):

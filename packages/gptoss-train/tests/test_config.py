@@ -59,6 +59,8 @@ def test_override_counts_more_than_the_file_at_any_depth():
         ("model: m\nbatch_size: 6\ngradient_accumulation: 4", "a divisor of batch_size=6"),
         ("model: m\ncheckpoint: {every: 10, keep_every: 15}", "multiple of every=10"),
         ("model: m\nrun: {moe: tiledd}", "run.moe: expected one of"),
+        ("model: m\noptimizer: {b1: 1.0}", "optimizer.b1: expected 0 or more and less than 1, found 1.0"),
+        ("model: m\noptimizer: {weight_decay: -0.1}", "optimizer.weight_decay: expected 0 or more, found -0.1"),
         ("model: [", "no YAML"),
         ("- 1", "no mapping"),
     ],

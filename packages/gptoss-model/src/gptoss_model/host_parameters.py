@@ -32,7 +32,7 @@ def read_parameter(
         dtype: Of arrays; where MXFP4 is not kept, it is decoded to it.
         packed: Whether to keep MXFP4, which the checkpoint must hold then.
         index: For each axis of `spec`, or the first of them, a slice without a step; along the last
-            axis of a packed tensor only whole blocks. Nothing else is read.
+            axis of a tensor that stays packed only whole blocks. Nothing else is read.
 
     Returns:
         C-ordered buffers that XLA need not copy.
@@ -45,8 +45,14 @@ def read_parameter(
     if not packed:
         values = aligned_empty(stack, dtype)
         for row, tensor in enumerate(tensors):
-            for start, piece in _pieces(checkpoint, tensor.name, ranges):
-                _fill(values[row, start : start + piece.shape[0]], piece)
+            wanted, skipped = ranges, 0
+            if (
+                checkpoint.array_dtype(tensor.name) is None
+            ):  # where a device's part begins or ends within a block, the block is read, decoded, and cut
+                wanted = [*ranges[:-1], _whole_blocks(ranges[-1])]
+                skipped = ranges[-1].start - wanted[-1].start
+            for start, piece in _pieces(checkpoint, tensor.name, wanted):
+                _fill(values[row, start : start + piece.shape[0]], piece, skipped)
         return values if spec.is_stacked else values[0]
     groups = (*stack[:-1], stack[-1] // MXFP4_BLOCK_SIZE)
     blocks, scales = aligned_empty((*groups, MXFP4_BLOCK_SIZE // 2), np.uint8), aligned_empty(groups, np.uint8)
@@ -78,8 +84,17 @@ def _pieces(
         yield start - rows.start, piece
 
 
-def _fill(target: np.ndarray, piece: np.ndarray | Mxfp4Tensor) -> None:
-    if isinstance(piece, Mxfp4Tensor):
+def _whole_blocks(columns: range) -> range:
+    """The columns of all blocks of MXFP4 that a range touches."""
+    first, last = columns.start // MXFP4_BLOCK_SIZE, -(-columns.stop // MXFP4_BLOCK_SIZE)
+    return range(first * MXFP4_BLOCK_SIZE, last * MXFP4_BLOCK_SIZE)
+
+
+def _fill(target: np.ndarray, piece: np.ndarray | Mxfp4Tensor, skipped: int) -> None:
+    """Casts or decodes a piece; `skipped` are the columns of its first block that are not wanted."""
+    if isinstance(piece, Mxfp4Tensor) and piece.shape != target.shape:
+        np.copyto(target, piece.decode(target.dtype)[..., skipped : skipped + target.shape[-1]])
+    elif isinstance(piece, Mxfp4Tensor):
         decode_mxfp4(piece.blocks, piece.scales, dtype=target.dtype, out=target)
     else:
         np.copyto(target, piece, casting="unsafe")

@@ -172,6 +172,10 @@ class OptimizerConfig:
             clip_norm=(self.clip_norm is None or self.clip_norm > 0, f"expected null or more than 0: {self.clip_norm}"),
             final_ratio=(0 <= self.final_ratio <= 1, f"expected 0 … 1, found {self.final_ratio}"),
             eps=(self.eps > 0, f"expected more than 0, found {self.eps}"),
+            b1=(0 <= self.b1 < 1, f"expected 0 or more and less than 1, found {self.b1}"),
+            b2=(0 <= self.b2 < 1, f"expected 0 or more and less than 1, found {self.b2}"),
+            momentum=(0 <= self.momentum < 1, f"expected 0 or more and less than 1, found {self.momentum}"),
+            weight_decay=(self.weight_decay >= 0, f"expected 0 or more, found {self.weight_decay}"),
         )
 
 

@@ -4,6 +4,7 @@ The commands differ in two points only: where the weights come from, and which o
 """
 
 import dataclasses
+import fnmatch
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -134,6 +135,14 @@ def load_run_model(config: TrainConfig, method: Method, base: Checkpoint, mesh: 
     if is_lora and (run.quantization_aware or config.frozen):
         raise ConfigError(
             "LoRA trains no matrix: run.quantization_aware and frozen have no meaning for it", fix="Leave them out."
+        )
+    idle = [pattern for pattern in config.frozen if not fnmatch.filter(base.specs, pattern)]
+    if idle:
+        raise ConfigError(
+            "no parameter has such a name",
+            where="frozen",
+            expected="canonical names or patterns of them, such as model.layers.*.self_attn.sinks",
+            found=", ".join(idle),
         )
     try:
         model = load_model(

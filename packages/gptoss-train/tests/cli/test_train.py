@@ -31,6 +31,7 @@ def test_print_config_shows_every_key_and_reads_back(tmp_path):
         (["finetune", "tiny", "model=demo"], "geometry of a checkpoint cannot be changed"),
         (["sft", "tiny"], "sft trains on conversations"),
         (["pretrain", "tiny", "run.mesh=tensor=3"], "does not divide"),
+        (["pretrain", "tiny", "frozen=[model.embed.*]"], "frozen: no parameter has such a name"),
         (["export", "nowhere", "out"], "no run that was saved"),
     ],
 )
