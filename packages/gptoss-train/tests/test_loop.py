@@ -14,7 +14,7 @@ from gptoss_train.going_home import open_run
 from gptoss_train.loop import local_folder, run_folder, train
 from gptoss_train.metrics import read_metrics
 from gptoss_train.report import write_report
-from gptoss_weights import CheckpointError, Mxfp4Tensor, open_checkpoint, quantized, save_checkpoint
+from gptoss_weights import CheckpointError, GptOssWarning, Mxfp4Tensor, open_checkpoint, quantized, save_checkpoint
 
 
 def fresh(run, **changes):
@@ -97,6 +97,12 @@ def test_run_that_is_stopped_and_goes_on_is_the_run_that_was_not(full_run, whole
 def test_run_that_is_done_does_nothing_more(full_run, whole, make_batches):
     outcome = train(fresh(full_run, output=whole[0].config.output), make_batches())
     assert (outcome.first_step, outcome.last_loss) == (6, None)
+
+
+def test_run_that_goes_on_with_another_config_warns_of_what_is_other(full_run, whole, make_batches):
+    run = fresh(full_run, output=whole[0].config.output, seed=7, steps=6)
+    with pytest.warns(GptOssWarning, match=r"goes on with another config, so not as it would have: seed was 0, is 7$"):
+        train(run, make_batches())
 
 
 def test_older_checkpoints_go_and_chosen_ones_stay(full_run, make_batches, tmp_path):

@@ -86,8 +86,8 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def restore(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """The newest state, on the devices of `state`, and the data's position.
+    def restore(self, state: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
+        """The newest state, on the devices of `state`, the data's position, and what `save` was told of the run.
 
         Raises:
             CheckpointError: it is damaged, or of another model or optimizer.
@@ -102,6 +102,7 @@ class Checkpoints:
                     parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
                     optimizer=ocp.args.StandardRestore(_abstract(rest)),
                     data=ocp.args.JsonRestore(),
+                    run=ocp.args.JsonRestore(),
                 ),
             )
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -118,7 +119,7 @@ class Checkpoints:
             optimizer=found.optimizer["moments"],
         )
         # Orbax's buffers are its own: the step gives its argument's memory away.
-        return jax.tree.map(lambda array: array.copy(), restored), dict(found.data)
+        return jax.tree.map(lambda array: array.copy(), restored), dict(found.data), dict(found.run)
 
     def wait(self) -> None:
         """Until everything is on disk."""

@@ -7,6 +7,7 @@ that goes on sees the batches that it has not seen, and ends with the bits of on
 import dataclasses
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import Signals
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from gptoss_weights import GptOssWarning
 from gptoss_weights.durable_files import write_durably
 
 from gptoss_train.audit import Audit, AuditResult
@@ -26,7 +28,7 @@ from gptoss_train.metrics import MetricsFile, step_metrics
 from gptoss_train.parameters import canonical_name
 from gptoss_train.placing import place_batch
 from gptoss_train.progress import ProgressBar
-from gptoss_train.reading import config_as_yaml
+from gptoss_train.reading import changed_keys, config_as_yaml
 from gptoss_train.setup import Run
 from gptoss_train.signals import stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
@@ -34,6 +36,8 @@ from gptoss_train.state import TrainState
 from gptoss_train.step import StepReport
 
 __all__ = ["BatchIterator", "Outcome", "local_folder", "run_folder", "train"]
+
+_WITHOUT_EFFECT = {"output", "run_name", "checkpoint", "evaluation", "log"}  # on what is learnt
 
 
 class BatchIterator(Protocol):
@@ -108,8 +112,9 @@ def train(
     state = run.state
     is_first = jax.process_index() == 0
     if checkpoints is not None and checkpoints.latest_step() is not None:
-        state, position = checkpoints.restore(state)
+        state, position, saved = checkpoints.restore(state)
         batches.set_state(position)
+        _warn_of_changes(saved, config)
         say(f"goes on after step {int(state.step)}")
     folder = local_folder(config)
     first_step = int(state.step)
@@ -144,7 +149,8 @@ def _steps(
     identity = {"method": run.method, "config": config_as_yaml(config), "geometry": run.geometry.numbers()}
     first_step = int(state.step)
     bar = ProgressBar(config.steps) if metrics is not None else None
-    audit = Audit(run.frozen) if run.method == "lora" and first_step == 0 else None
+    audit_steps = config.lora.audit_steps
+    audit = Audit(run.frozen) if run.method == "lora" and first_step < audit_steps else None
     audited: AuditResult | None = None
     losses: list[float | None] = []
     evaluated: float | None = None
@@ -176,7 +182,7 @@ def _steps(
             _on_nonfinite(report, step, config, say)
         if audit is not None:
             audit.watch(report)
-            if step == min(config.lora.audit_steps, config.steps):
+            if step == min(first_step + audit_steps, config.steps):
                 audited = audit.result(run.frozen)
                 audited.require()
                 say(audited.sentence())
@@ -241,6 +247,20 @@ def _forward_order(name: str) -> tuple[int, int, str]:
     numbers = [int(part) for part in name.split(".") if part.isdigit()]
     outside = {"model.embed_tokens.weight": 0, "model.norm.weight": 2, "lm_head.weight": 3}
     return outside.get(name, 1), numbers[0] if numbers else 0, name
+
+
+def _warn_of_changes(saved: Mapping[str, Any], config: TrainConfig) -> None:
+    """Says what of the config is not as it was saved, and makes another run of this one."""
+    changed = {
+        key: values
+        for key, values in changed_keys(saved["config"], config_as_yaml(config)).items()
+        if key.partition(".")[0] not in _WITHOUT_EFFECT
+    }
+    if changed:
+        shown = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in changed.items())
+        warnings.warn(
+            f"the run goes on with another config, so not as it would have: {shown}", GptOssWarning, stacklevel=2
+        )
 
 
 def _note_event(folder: Path, event: Mapping[str, Any]) -> None:

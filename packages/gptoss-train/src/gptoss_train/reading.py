@@ -14,7 +14,7 @@ from gptoss_weights.wording import shown
 
 from gptoss_train.errors import ConfigError
 
-__all__ = ["config_as_yaml", "parse_config", "read_config"]
+__all__ = ["changed_keys", "config_as_yaml", "parse_config", "read_config"]
 
 HOW_TO_FIX = "--print-config shows every key with its value."
 
@@ -65,6 +65,19 @@ def config_as_yaml(config: Any) -> str:
     """Every key of a config with its value, as YAML that reads back as the same."""
     text: str = yaml.safe_dump(_plain(dataclasses.asdict(config)), sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def changed_keys(before: str, after: str) -> dict[str, tuple[Any, Any]]:
+    """Keys, with dots, whose values differ between two configs as YAML → both values."""
+    old, new = (_flat(yaml.safe_load(text)) for text in (before, after))
+    return {key: (old.get(key), new.get(key)) for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)}
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _plain(value: Any) -> Any:
