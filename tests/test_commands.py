@@ -15,6 +15,7 @@ READS_A_MISSING_FOLDER = {
     "gptoss-model": ["generate", "{missing}", "--tokens", "1,2,3"],
     "gptoss-onnx": ["export", "{missing}", "{output}"],
     "gptoss-parity": ["compare", "{missing}", "{missing}"],
+    "gptoss-train": ["export", "{missing}", "{output}"],
 }
 
 

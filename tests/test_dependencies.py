@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 # Where the import is not the distribution's name with underscores.
-IMPORT_NAMES = {"pillow": "PIL"}
+IMPORT_NAMES = {"orbax-checkpoint": "orbax", "pillow": "PIL", "pyyaml": "yaml", "tensorboardx": "tensorboardX"}
 # Named for the variant that they install; what is imported is declared without the extra.
 VARIANT_EXTRAS = {"cuda", "tpu"}
 

@@ -30,7 +30,9 @@ def test_changelog_gives_the_version_a_heading_for_each_package(root: Path, proj
     newest = sections[0]
     assert newest.split()[0] == version
     assert re.findall(r"^### (\S+)$", newest, flags=re.MULTILINE) == [
-        name for name in ("gptoss-weights", "gptoss-model", "gptoss-onnx", "gptoss-parity") if name in projects
+        name
+        for name in ("gptoss-weights", "gptoss-model", "gptoss-onnx", "gptoss-parity", "gptoss-train")
+        if name in projects
     ]
 
 

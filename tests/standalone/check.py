@@ -66,6 +66,21 @@ def parity_compares_goldens(folder: Path) -> None:
     run("gptoss-parity", *record, "--output", str(folder / "trace.safetensors"), expected=MISSING_DEPENDENCY)
 
 
+def train_trains_and_goes_home(folder: Path) -> None:
+    """Two steps of a tiny model, exported as MXFP4."""
+    small = [
+        "geometry.num_hidden_layers=2",
+        "steps=2",
+        "optimizer.warmup_steps=0",
+        "batch_size=2",
+        "sequence_length=32",
+    ]
+    place = [f"output={folder}", "data.synthetic.longest=30"]
+    run("gptoss-train", "pretrain", "tiny", *small, *place)
+    run("gptoss-train", "export", str(folder / "tiny"), str(folder / "home"))
+    run("gptoss-weights", "verify", str(folder / "home"))
+
+
 CLAIMS = {
     "gptoss-weights": Claim(absent=TORCH + JAX + ONNX, real_command=weights_reads_a_checkpoint),
     "gptoss-model": Claim(absent=TORCH + ONNX, real_command=model_generates),
@@ -79,6 +94,7 @@ CLAIMS = {
             "gptoss_parity.sources.openai_torch",
         ),
     ),
+    "gptoss-train": Claim(absent=TORCH + ONNX, real_command=train_trains_and_goes_home),
 }
 
 

@@ -35,4 +35,4 @@ def test_gradient_goes_straight_through():
     seed = jnp.asarray(np.random.default_rng(1).standard_normal(values.shape), jnp.float32)
     gradient = jax.grad(lambda values: (straight_through(values) * seed).sum())(values)
     np.testing.assert_array_equal(gradient, seed)
-    assert (np.asarray(straight_through(values)) != np.asarray(values)).mean() > 0.5
+    np.testing.assert_array_equal(straight_through(values), fake_quantized(values))

@@ -184,8 +184,8 @@ def _moment_bytes(config: TrainConfig, parameters: int) -> int:
     like = {"weight": jax.ShapeDtypeStruct((side, side), jnp.float32)}
     optimizer = make_optimizer(config.optimizer, steps=config.steps)
     state = jax.eval_shape(lambda parameters: init_moments(optimizer, parameters), like)
-    share = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.size > 1) / side**2
-    return round(share * parameters)
+    moments: float = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.size > 1)
+    return round(moments / side**2 * parameters)
 
 
 def _rows_per_device(config: TrainConfig, rules: MeshRules) -> int:

@@ -23,7 +23,8 @@ SMALLEST_EXPONENT = -126  # below, XLA flushes; encode_mxfp4 goes down to 2^-127
 
 def straight_through(weights: Float[Array, "... in"]) -> Float[Array, "... in"]:
     """The weights as MXFP4 holds them; their gradient is that of the result."""
-    return weights + jax.lax.stop_gradient(fake_quantized(weights) - weights)
+    # In this order the sum is exact: the second term is zero.
+    return jax.lax.stop_gradient(fake_quantized(weights)) + (weights - jax.lax.stop_gradient(weights))
 
 
 def fake_quantized(weights: Float[Array, "... in"], *, scale: Literal["max", "mse"] = "mse") -> Float[Array, "... in"]:

@@ -264,6 +264,14 @@ def test_a_position_holds_for_more_epochs_and_other_threads(open_with, changes):
     same([next(longer)], [next(iterator)])
 
 
+def test_a_position_behind_the_last_epoch_is_refused(open_with):
+    iterator = iter(open_with(dataclasses.replace(SYNTHETIC, epochs=3)))
+    states = [iterator.get_state() for _ in iterator]
+    for state in (states[-1], states[len(states) * 2 // 3 + 1]):
+        with pytest.raises(CheckpointError, match="the position in the data lies behind its end"):
+            iter(open_with(dataclasses.replace(SYNTHETIC, epochs=2))).set_state(state)
+
+
 def test_a_malformed_record_stops_with_its_line(write_jsonl, open_with):
     path = write_jsonl([{"text": "a"}, '{"text": '])
     dataset = open_with(DataConfig(source="jsonl", files=(str(path),), shuffle=False))

@@ -19,7 +19,7 @@ GB = 1e9
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
 def doctor_command(require: tuple[str, ...], as_json: bool) -> None:
-    r"""Say what is installed, which devices JAX has, and which optional features can be used, or why not.
+    """Say what is installed, which devices JAX has, and which optional features can be used, or why not.
 
     `gptoss-model doctor` lists the strategies. Exit code 0, or 5 if something that is always needed, or what is
     named by --require, is missing.
@@ -28,7 +28,7 @@ def doctor_command(require: tuple[str, ...], as_json: bool) -> None:
     Examples:
       gptoss-train doctor
       gptoss-train doctor --require tensorboard --json
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights import MissingDependencyError
 
     from gptoss_train.doctor import diagnose

@@ -21,7 +21,7 @@ __all__ = ["evaluate_command"]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
 def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path | str | None, as_json: bool) -> None:
-    r"""Print the mean loss over `evaluation.data`, or over `data` where there is none, each record once.
+    """Print the mean loss over `evaluation.data`, or over `data` where there is none, each record once.
 
     Nothing is learnt. The model runs as the config says: dtype, strategies, mesh.
 
@@ -29,7 +29,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     Examples:
       gptoss-train evaluate my.yaml data.files=[held-out.txt]
       gptoss-train evaluate my.yaml --run runs/tuned evaluation.batches=50 --json
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_train.config import load_config
     from gptoss_train.runtime import start_jax
 

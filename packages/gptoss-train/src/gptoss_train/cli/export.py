@@ -39,7 +39,7 @@ FORMATS = ("openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"
 def export_command(
     run: Path | str, output: Path | str, format_name: "FormatName", base: Path | str | None, scale: str, as_json: bool
 ) -> None:
-    r"""Write what a run has trained as a checkpoint that others load.
+    """Write what a run has trained as a checkpoint that others load.
 
     RUN is the folder of a run; its newest checkpoint is taken, with the tokenizer of the one that it started from.
     The error of packing the experts is printed. What LoRA has made is merged in.
@@ -48,7 +48,7 @@ def export_command(
     Examples:
       gptoss-train export runs/tuned tuned-hf
       gptoss-train export runs/tuned tuned-openai --format openai --json
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_train.going_home import open_run
 
     finished = open_run(str(run), base=base)

@@ -41,7 +41,7 @@ ADAPTER = "peft"
 def merge_command(
     run: Path | str, output: Path | str, format_name: str, base: Path | str | None, scale: str, as_json: bool
 ) -> None:
-    r"""Merge what a run of `lora` has made into the checkpoint that it started from, or save it as an adapter.
+    """Merge what a run of `lora` has made into the checkpoint that it started from, or save it as an adapter.
 
     Matrices without an update keep their bytes. hf and openai pack merged experts as MXFP4 again, and the error
     of that is printed; hf-bf16 loses nothing but bits of bfloat16.
@@ -50,7 +50,7 @@ def merge_command(
     Examples:
       gptoss-train merge runs/adapted merged-hf
       gptoss-train merge runs/adapted adapter --format peft
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_train.cli.export import save_and_report
     from gptoss_train.going_home import open_run
 

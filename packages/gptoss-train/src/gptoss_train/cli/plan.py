@@ -34,7 +34,7 @@ GIB = 1 << 30
 def plan_command(
     config: Path, overrides: tuple[str, ...], method: "Method", device_memory: float | None, as_json: bool
 ) -> None:
-    r"""Print the memory of each device, the size of a checkpoint, and tokens and FLOPs of a step.
+    """Print the memory of each device, the size of a checkpoint, and tokens and FLOPs of a step.
 
     From shapes alone: no weights, no devices. What is kept of activations is an estimate.
 
@@ -42,7 +42,7 @@ def plan_command(
     Examples:
       gptoss-train plan 20b --method lora --device-memory 40
       gptoss-train plan 120b run.mesh=fsdp=8,expert=8,data=2 batch_size=128 --json
-    """
+    """  # noqa: D301 - the backslash is meant for click
     from gptoss_weights import NotEnoughSpaceError
 
     from gptoss_train.config import load_config

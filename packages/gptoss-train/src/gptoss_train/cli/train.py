@@ -36,7 +36,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("pretrain")
 @_run_options
 def pretrain_command(config: Path, overrides: tuple[str, ...], print_config: bool, dry_run: bool) -> None:
-    r"""Train new weights, of the geometry that `model` and `geometry` name.
+    """Train new weights, of the geometry that `model` and `geometry` name.
 
     CONFIG is a YAML file, or the name of a recipe. A run of the same name goes on where it was saved; SIGTERM
     and SIGINT save it.
@@ -45,14 +45,14 @@ def pretrain_command(config: Path, overrides: tuple[str, ...], print_config: boo
     Examples:
       gptoss-train pretrain tiny steps=20 run_name=first
       gptoss-train pretrain my.yaml optimizer.learning_rate=3e-4 --print-config
-    """
+    """  # noqa: D301 - the backslash is meant for click
     _command("pretrain", config, overrides, print_config=print_config, dry_run=dry_run)
 
 
 @click.command("finetune")
 @_run_options
 def finetune_command(config: Path, overrides: tuple[str, ...], print_config: bool, dry_run: bool) -> None:
-    r"""Go on training the weights of a checkpoint, in any format.
+    """Go on training the weights of a checkpoint, in any format.
 
     CONFIG is a YAML file, or the name of a recipe. Experts are decoded to be trained; `export` packs them again.
 
@@ -60,14 +60,14 @@ def finetune_command(config: Path, overrides: tuple[str, ...], print_config: boo
     Examples:
       gptoss-train finetune tiny model=my-checkpoint run_name=tuned
       gptoss-train finetune my.yaml run.quantization_aware=true
-    """
+    """  # noqa: D301 - the backslash is meant for click
     _command("finetune", config, overrides, print_config=print_config, dry_run=dry_run)
 
 
 @click.command("sft")
 @_run_options
 def sft_command(config: Path, overrides: tuple[str, ...], print_config: bool, dry_run: bool) -> None:
-    r"""Train on conversations, rendered in the Harmony format; the loss is that of the assistant.
+    """Train on conversations, rendered in the Harmony format; the loss is that of the assistant.
 
     As finetune, but every record must be a conversation. `gptoss-train preview` shows what is learnt.
 
@@ -75,14 +75,14 @@ def sft_command(config: Path, overrides: tuple[str, ...], print_config: bool, dr
     Examples:
       gptoss-train sft sft.yaml model=gpt-oss-20b data.source=jsonl data.files=[chats.jsonl]
       gptoss-train sft sft.yaml data.conversation.turns=last
-    """
+    """  # noqa: D301 - the backslash is meant for click
     _command("sft", config, overrides, print_config=print_config, dry_run=dry_run)
 
 
 @click.command("lora")
 @_run_options
 def lora_command(config: Path, overrides: tuple[str, ...], print_config: bool, dry_run: bool) -> None:
-    r"""Train low-rank updates of attention and experts, which stay packed as MXFP4.
+    """Train low-rank updates of attention and experts, which stay packed as MXFP4.
 
     After the first steps an audit says whether all that should move did, and nothing else; if not, it is an
     error. `gptoss-train merge` makes a checkpoint, or a PEFT adapter, of the result.
@@ -91,7 +91,7 @@ def lora_command(config: Path, overrides: tuple[str, ...], print_config: bool, d
     Examples:
       gptoss-train lora tiny model=my-checkpoint lora.rank=8 run_name=adapted
       gptoss-train lora my.yaml lora.targets=[gate_up_proj,down_proj] lora.router=true
-    """
+    """  # noqa: D301 - the backslash is meant for click
     _command("lora", config, overrides, print_config=print_config, dry_run=dry_run)
 
 

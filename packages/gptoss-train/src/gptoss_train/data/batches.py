@@ -86,7 +86,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         """Goes to a position.
 
         Raises:
-            CheckpointError: it was taken in other data.
+            CheckpointError: it was taken in other data, or in more epochs of it.
         """
         if state.get("identity") != self._identity:
             raise CheckpointError(
@@ -97,9 +97,11 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
             )
         try:
             self._rows.set_state(state["rows"])
-        except ValueError as error:
+        except (ValueError, IndexError, StopIteration) as error:
             raise CheckpointError(
-                f"the position in the data is not in it ({error})", fix="Give the data with which it was saved."
+                "the position in the data lies behind its end",
+                found=str(error) or None,
+                fix="Give no fewer epochs than it was saved with.",
             ) from None
 
     def __str__(self) -> str:

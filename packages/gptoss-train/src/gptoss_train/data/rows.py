@@ -83,6 +83,7 @@ class RowIterator(Iterator[Row]):
         """Goes to a position; the window there is read again.
 
         Raises:
+            IndexError, StopIteration: it lies behind the end of the records.
             ValueError: there is no such row in its window, so the data is another.
         """
         self._records.set_state(state["records"])

@@ -6,6 +6,7 @@ shuffling reaches into a long book, and a file may be larger than memory. Only t
 
 import mmap
 import re
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -38,8 +39,11 @@ class TextFilesSource:
 
     def __init__(self, files: Sequence[Path], *, document: Literal["file", "paragraph", "line"]) -> None:
         self._files = list(files)
-        pieces = [(place, *piece) for place, file in enumerate(self._files) for piece in _pieces(file, document)]
-        self._pieces = np.array(pieces, np.int64).reshape(-1, 4)
+        pieces = array("q")
+        for place, file in enumerate(self._files):
+            for piece in _pieces(file, document):
+                pieces.extend((place, *piece))
+        self._pieces = np.frombuffer(pieces, np.int64).reshape(-1, 4)
         if not pieces:
             raise CheckpointError(
                 "there is no text", where=", ".join(map(str, files)), expected=f"at least one {document}"
