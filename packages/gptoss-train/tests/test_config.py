@@ -10,15 +10,15 @@ def parse(text: str, *overrides: str) -> TrainConfig:
     return parse_config(TrainConfig, text, overrides, where="test.yaml")
 
 
-@pytest.mark.parametrize("recipe", ["120b", "20b", "demo", "tiny"])
+@pytest.mark.parametrize("recipe", ["120b", "20b", "demo", "demo-sft", "tiny"])
 def test_recipe_says_all_of_a_run_and_reads_back_as_itself(recipe):
     config = load_config(recipe)
     assert parse(config_as_yaml(config)) == config
 
 
 def test_recipes_are_those_that_the_errors_name():
-    assert recipe_names() == ["120b", "20b", "demo", "tiny"]
-    with pytest.raises(ConfigError, match="120b, 20b, demo, tiny"):
+    assert recipe_names() == ["120b", "20b", "demo", "demo-sft", "tiny"]
+    with pytest.raises(ConfigError, match="120b, 20b, demo, demo-sft, tiny"):
         load_config("no-such-recipe")
 
 

@@ -1,38 +1,36 @@
-"""The embedded demo: the recipe makes it, and its goldens belong to it."""
+"""The embedded demo: it is what the recipe starts with, but trained, and its goldens belong to it."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gptoss_weights import open_checkpoint, probe_specs, verify_artefact
+from gptoss_weights import probe_specs, verify_artefact
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, DEMO_PROMPT, demo_checkpoint, demo_golden_path
 from gptoss_weights.stop_tokens import eos_token_ids
 from gptoss_weights.text import load_tokenizer
 from safetensors import safe_open
 
+FIRST_SPECIAL = demo_checkpoint().config.vocab_size - 10
 DTYPES = ["float32", "bfloat16"]
 
 
-def test_recipe_makes_the_same_weights_again(tmp_path: Path) -> None:
-    from gptoss_weights.demo.build import build_demo
+def test_recipe_starts_with_the_embedded_geometry_and_special_tokens(tmp_path: Path) -> None:
+    from gptoss_weights.demo.start import build_start
 
-    build_demo(tmp_path / "demo")
-    for name in ("config.json", "dtypes.json", "model.safetensors", "generation_config.json"):
-        assert (tmp_path / "demo" / name).read_bytes() == (DEMO_CHECKPOINT_PATH / name).read_bytes(), name
+    build_start(tmp_path / "start", [Path(__file__).parents[1] / "LICENSE"])
+    for name in ("config.json", "dtypes.json", "generation_config.json"):
+        assert (tmp_path / "start" / name).read_bytes() == (DEMO_CHECKPOINT_PATH / name).read_bytes(), name
+    again, embedded = (load_tokenizer(path) for path in (tmp_path / "start", DEMO_CHECKPOINT_PATH))
+    special = "<|start|>assistant<|channel|>final<|message|><|return|><|endoftext|>"
+    ids = [[token for token in tokenizer.encode(special) if token >= FIRST_SPECIAL] for tokenizer in (again, embedded)]
+    assert len(ids[0]) == 5
+    assert ids[0] == ids[1]
 
 
 def test_embedded_files_are_as_their_manifest_says() -> None:
     report = verify_artefact(DEMO_CHECKPOINT_PATH)
     assert report.manifest is not None
     assert (report.problems, report.unlisted) == ([], [])
-
-
-def test_recipe_makes_a_tokenizer_of_the_same_ids(tmp_path: Path) -> None:
-    from gptoss_weights.demo.build import build_demo
-
-    build_demo(tmp_path / "demo")
-    again, embedded = (load_tokenizer(open_checkpoint(path)) for path in (tmp_path / "demo", DEMO_CHECKPOINT_PATH))
-    assert again.encode(DEMO_PROMPT) == embedded.encode(DEMO_PROMPT)
 
 
 def test_dimensions_that_a_transpose_could_confuse_are_distinct() -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from gptoss_train.data import DataConfig, open_dataset
 from gptoss_train.data.dataset import Dataset
-from gptoss_weights.demo import DEMO_CHECKPOINT_PATH
+from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, demo_checkpoint
 from gptoss_weights.text import Tokenizer, load_tokenizer
 from gptoss_weights.text.harmony import HarmonyEncoding
 
-VOCABULARY_SIZE = 513
+VOCABULARY_SIZE = demo_checkpoint().config.vocab_size
 
 
 @pytest.fixture(scope="session")

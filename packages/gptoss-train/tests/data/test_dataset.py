@@ -210,13 +210,13 @@ def test_statistics_count_everything(write_jsonl, open_with):
     long, short = "licence " * 40, "licence"
     pairs = [{"question": "Who?", "answer": answer} for answer in (long, short, short)]
     config = DataConfig(source="jsonl", files=(str(write_jsonl(pairs)),), epochs=1)
-    iterator = iter(open_with(config, sequence_length=200))
+    iterator = iter(open_with(config, sequence_length=150))
     batches = list(iterator)
     counts = iterator.statistics
     assert (counts.records, counts.samples, counts.cut, counts.dropped) == (3, 3, 1, 0)
     assert counts.tokens == sum(int(np.count_nonzero(batch.segments)) for batch in batches)
     assert counts.trained_tokens == sum(int(np.count_nonzero(batch.weights)) for batch in batches)
-    dropping = iter(open_with(dataclasses.replace(config, overlong="drop"), sequence_length=200))
+    dropping = iter(open_with(dataclasses.replace(config, overlong="drop"), sequence_length=150))
     list(dropping)
     assert (dropping.statistics.samples, dropping.statistics.dropped) == (2, 1)
 

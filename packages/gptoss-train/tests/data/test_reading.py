@@ -12,7 +12,7 @@ CONVERSATION = Fields("f:1", {"question": "Who?", "answer": "Me, and " * 20})
 
 @pytest.fixture(scope="module")
 def reader(tokenizer):
-    def make(length=400, vocabulary_size=513, **options):
+    def make(length=400, vocabulary_size=tokenizer.vocab_size, **options):
         config = dataclasses.replace(DataConfig(source="jsonl", files=("f",)), **options)
         return RecordReader(config, vocabulary_size=vocabulary_size, tokenizer=tokenizer, sequence_length=length)
 

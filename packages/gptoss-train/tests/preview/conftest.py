@@ -34,7 +34,7 @@ def open_with(tmp_path, tokenizer):
         config = DataConfig(source="jsonl", files=(str(path),), **({"shuffle": False} | options))
         return open_dataset(
             config,
-            vocabulary_size=513,
+            vocabulary_size=tokenizer.vocab_size,
             tokenizer=tokenizer,
             batch_size=batch_size,
             sequence_length=sequence_length,

@@ -60,7 +60,7 @@ def test_tokens_are_marked_by_kind_and_mask(open_with, tmp_path, tokenizer):
 
 
 def test_it_says_what_was_counted(open_with, tmp_path, tokenizer):
-    html = page(open_with(sequence_length=180), tmp_path / "p.html", tokenizer)
+    html = page(open_with(sequence_length=90), tmp_path / "p.html", tokenizer)
     assert "All 3 records" in html
     assert "1 sample was longer than a row and lost the end." in html
     assert "1 sample teaches nothing" in html

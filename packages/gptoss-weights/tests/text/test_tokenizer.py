@@ -66,14 +66,14 @@ def test_added_token_spells_its_text_and_not_its_bytes(tmp_path: Path) -> None:
     document = json.loads((DEMO_CHECKPOINT_PATH / "tokenizer.json").read_text())
     document["added_tokens"][0]["content"] = "<|départ à Ġ|>"
     (tmp_path / "tokenizer.json").write_text(json.dumps(document))
-    assert load_tokenizer(tmp_path).token_bytes(503) == "<|départ à Ġ|>".encode()
+    assert load_tokenizer(tmp_path).token_bytes(document["added_tokens"][0]["id"]) == "<|départ à Ġ|>".encode()
 
 
 def test_every_byte_is_a_token(tokenizer: Tokenizer) -> None:
     assert {bytes([byte]) for byte in range(256)} <= {tokenizer.token_bytes(token) for token in range(512)}
 
 
-@pytest.mark.parametrize("token", [513, 10**6, 2**32, 2**70, -1])
+@pytest.mark.parametrize("token", [demo_checkpoint().config.vocab_size, 10**6, 2**32, 2**70, -1])
 def test_id_outside_the_vocabulary_has_no_bytes(tokenizer: Tokenizer, token: int) -> None:
     assert tokenizer.token_bytes(token) is None
 

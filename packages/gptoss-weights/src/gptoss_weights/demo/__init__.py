@@ -1,8 +1,10 @@
-"""The embedded demo: a small GPT-OSS checkpoint, a prompt, and what the official code computes for it.
+"""The embedded demo: a small trained GPT-OSS checkpoint, a prompt, and what the official code computes for it.
 
 The checkpoint has the published `original/` layout with MXFP4 experts, a sliding window of 16 tokens
-and active YaRN; `gptoss_weights.demo.build` is the recipe that made it. The goldens are traces
-(names and axes in `gptoss_weights.probes`) recorded from OpenAI's PyTorch code, never from ours.
+and active YaRN. It writes in the manner of the King James Version and answers in the Harmony format;
+gptoss-train's recipes `demo` and `demo-sft` made it, beginning with `gptoss_weights.demo.start`. The
+goldens are traces (names and axes in `gptoss_weights.probes`) recorded from OpenAI's PyTorch code,
+never from ours.
 """
 
 from pathlib import Path
@@ -15,10 +17,10 @@ __all__ = ["DEMO_CHECKPOINT_PATH", "DEMO_PROMPT", "demo_checkpoint", "demo_golde
 
 DEMO_CHECKPOINT_PATH = Path(__file__).parent / "checkpoint"
 
-# Preamble of the Constitution of the United States (1787), public domain; several windows long.
+# Genesis 1:1-3 in the King James Version (1611), public domain; several windows long.
 DEMO_PROMPT = (
-    "We the People of the United States, in Order to form a more perfect Union, establish Justice, "
-    "insure domestic Tranquility, provide for the common defence"
+    "In the beginning God created the heaven and the earth. And the earth was without form, and void; and darkness "
+    "was upon the face of the deep. And the Spirit of God moved upon the face of the waters. And God said,"
 )
 
 

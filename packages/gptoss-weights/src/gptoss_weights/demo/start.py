@@ -1,25 +1,25 @@
-"""The recipe of the demo checkpoint: `python -m gptoss_weights.demo.build OUTPUT` makes the same bytes again.
+"""What the demo's training starts from: `python -m gptoss_weights.demo.start OUTPUT TEXT...`.
 
-Random weights under a fixed seed, and a byte-level BPE tokenizer trained on the Apache license and
-the demo prompt, with Harmony's special tokens behind its vocabulary. The goldens beside the checkpoint
-come from the official code: `gptoss-parity record` with `--source torch`.
+A checkpoint of the demo's geometry with random weights, which training replaces, and what training
+hands on as it is: a byte-level BPE tokenizer learnt from the texts, with Harmony's special tokens
+behind its vocabulary, and the ids at which generation stops. The whole recipe stands in the recipes
+`demo` and `demo-sft` of gptoss-train.
 """
 
-import importlib.metadata
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gptoss_weights.config import GptOssConfig
-from gptoss_weights.demo import DEMO_PROMPT
 from gptoss_weights.manifest import write_manifest
 from gptoss_weights.random_weights import random_checkpoint
 from gptoss_weights.saving import save_checkpoint
 
-__all__ = ["DEMO_CONFIG", "build_demo"]
+__all__ = ["DEMO_CONFIG", "build_start"]
 
 SEED = 2026
-BASE_VOCABULARY_SIZE = 503  # the 256 bytes and 247 merges
+BASE_VOCABULARY_SIZE = 1206  # the 256 bytes and 950 merges
 # In the order of their ids in o200k_harmony.
 SPECIAL_TOKENS = (
     "<|startoftext|>",
@@ -38,10 +38,10 @@ DEMO_CONFIG = GptOssConfig(
     num_experts=7,
     experts_per_token=2,
     vocab_size=BASE_VOCABULARY_SIZE + len(SPECIAL_TOKENS),
-    hidden_size=96,
-    intermediate_size=64,
+    hidden_size=128,
+    intermediate_size=96,
     swiglu_limit=7.0,
-    head_dim=20,
+    head_dim=24,
     num_attention_heads=6,
     num_key_value_heads=3,
     sliding_window=16,
@@ -53,8 +53,17 @@ DEMO_CONFIG = GptOssConfig(
 )
 
 
-def build_demo(output: Path) -> None:
-    """Writes the demo checkpoint into a new folder."""
+def build_start(output: Path, texts: Sequence[Path]) -> None:
+    """Writes the checkpoint that training starts from into a new folder.
+
+    Args:
+        output: The folder.
+        texts: Files in UTF-8 that the tokenizer is learnt from.
+
+    Raises:
+        ValueError: they are too short for the vocabulary.
+    """
+    tokenizer = _train_tokenizer([text.read_text(encoding="utf-8") for text in texts])
     save_checkpoint(random_checkpoint(DEMO_CONFIG, seed=SEED), output, format="openai")
     ids = {token: BASE_VOCABULARY_SIZE + place for place, token in enumerate(SPECIAL_TOKENS)}
     generation = {
@@ -63,11 +72,11 @@ def build_demo(output: Path) -> None:
         "pad_token_id": ids["<|endoftext|>"],
     }
     (output / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    (output / "tokenizer.json").write_text(_train_tokenizer())
+    (output / "tokenizer.json").write_text(tokenizer)
     write_manifest(output)  # again, with the two files that came after
 
 
-def _train_tokenizer() -> str:
+def _train_tokenizer(texts: Iterable[str]) -> str:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -78,18 +87,15 @@ def _train_tokenizer() -> str:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([_license(), DEMO_PROMPT], trainer)
+    tokenizer.train_from_iterator(texts, trainer)
+    found = tokenizer.get_vocab_size()
+    if found < BASE_VOCABULARY_SIZE:
+        raise ValueError(
+            f"the texts yield a vocabulary of {found} entries; expected {BASE_VOCABULARY_SIZE}: give longer texts"
+        )
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL_TOKENS])
     return tokenizer.to_str(pretty=True) + "\n"
 
 
-def _license() -> str:
-    """The license text that every distribution of this package carries."""
-    for file in importlib.metadata.files("gptoss-weights") or ():
-        if file.name == "LICENSE":
-            return file.read_text()
-    return (Path(__file__).parents[3] / "LICENSE").read_text()
-
-
 if __name__ == "__main__":
-    build_demo(Path(sys.argv[1]))
+    build_start(Path(sys.argv[1]), [Path(text) for text in sys.argv[2:]])
