@@ -89,3 +89,7 @@ def test_every_key_is_explained():
         if kind.__name__ != "GeometryConfig":  # its keys are those of the model's config.json
             missing = [field.name for field in dataclasses.fields(kind) if f"{field.name}:" not in kind.__doc__]
             assert missing == [], kind
+
+
+def test_off_is_a_word_though_yaml_takes_it_for_false():
+    assert parse("model: demo\ncheckpoint: {mode: off}").checkpoint.mode == "off"

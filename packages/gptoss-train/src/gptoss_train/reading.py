@@ -151,6 +151,8 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
         [kept] = [argument for argument in arguments if argument is not type(None)]
         return _convert(kept, value, path, problems)
     if origin is Literal:
+        if value is False and "off" in arguments:  # as YAML 1.1 reads it
+            return "off"
         if value not in arguments or isinstance(value, bool):
             near = difflib.get_close_matches(str(value), list(map(str, arguments)), n=1)
             hint_text = f"; did you mean {near[0]!r}?" if near else ""
