@@ -31,7 +31,9 @@ def other(tmp_path_factory):
 def golden(request, folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("golden") / request.param
     arguments = ["golden", "make", str(folder), "--source", "numpy", "--tokens", TOKENS, "--output", str(path)]
-    result = CliRunner().invoke(main, arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["gptoss-parity", *arguments])  # click's runner does not
+        result = CliRunner().invoke(main, arguments)
     assert result.exit_code == ExitCode.OK, result.output
     return path
 
@@ -50,7 +52,7 @@ def test_inspecting_says_where_it_comes_from(run, golden):
         assert facts["kind"] == "golden JSONL of 1 prompts"
     else:
         assert facts["source"] == "numpy"
-        assert facts["command"].startswith("gptoss-parity ")
+        assert facts["command"].startswith("gptoss-parity golden make ")
         assert set(facts["versions"]) == {"gptoss-parity", "gptoss-weights", "numpy"}
         assert "0 " in facts["kept"]["positions"]
 
