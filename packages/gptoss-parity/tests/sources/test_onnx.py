@@ -30,3 +30,21 @@ def test_continuation_equals_that_of_jax(demo, golden):
     continuations = [make_source(name).generate(demo, golden.tokens, max_new_tokens=4) for name in ("onnx", "jax")]
     assert continuations[0] == continuations[1]
     assert len(continuations[0]) == 4
+
+
+def test_other_operators_agree_with_the_official_code_too(demo, golden):
+    trace = make_source("onnx", profile="fast").record(demo, golden.tokens)
+    comparison = compare(golden, trace)
+    assert comparison.passed, comparison.verdict
+    assert trace.metadata.options["profile"] == "fast"
+
+
+def test_rounded_activations_are_told_from_exact_ones(demo, golden):
+    trace = make_source("onnx", profile="fast", mode="turbo").record(demo, golden.tokens)
+    assert not compare(golden, trace).passed
+    assert trace.metadata.options["mode"] == "turbo"
+
+
+def test_mode_that_the_profile_does_not_have_is_refused(demo):
+    with pytest.raises(ValueError, match="mode turbo is of exports with profile fast, not portable"):
+        make_source("onnx", mode="turbo").record(demo, [1])

@@ -49,6 +49,8 @@ class SourceSettings:
     jax_mesh: str | None
     onnx: Path | None
     onnx_threads: int | None
+    onnx_profile: str
+    onnx_mode: str
 
     def options(self, source: str) -> dict[str, Any]:
         """Keywords of the source's class, as JSON knows them; only what differs from its defaults."""
@@ -65,6 +67,8 @@ class SourceSettings:
             "onnx": {
                 "folder": (None if self.onnx is None else str(self.onnx), None),
                 "threads": (self.onnx_threads, None),
+                "profile": (self.onnx_profile, "portable"),
+                "mode": (self.onnx_mode, "exact"),
             },
         }
         return {name: value for name, (value, default) in given.get(source, {}).items() if value != default}
@@ -139,6 +143,10 @@ _OPTIONS = (
     click.option("--onnx", type=click.Path(path_type=Path, exists=True), metavar="FOLDER",
                  help="An existing export in place of one made now, or another exporter's .onnx file."),
     click.option("--onnx-threads", type=click.IntRange(min=1), help="Threads of ONNX Runtime; one a core by default."),
+    click.option("--onnx-profile", type=click.Choice(["portable", "fast"]), default="portable", show_default=True,
+                 help="Of the export that is made now: ONNX's own operators, or ONNX Runtime's."),
+    click.option("--onnx-mode", type=click.Choice(["exact", "turbo"]), default="exact", show_default=True,
+                 help="turbo, for profile fast, rounds activations: parity holds with wider limits only."),
 )  # fmt: skip
 
 

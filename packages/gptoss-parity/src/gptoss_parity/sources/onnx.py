@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from gptoss_onnx import OnnxModel, export_onnx
+from gptoss_onnx.errors import OptionError
+from gptoss_onnx.recipe import Profile
+from gptoss_onnx.session import Mode
 from gptoss_weights import Checkpoint, CheckpointError, probe_specs
 
 from gptoss_parity.sources.base import (
@@ -35,10 +38,15 @@ class OnnxSource(LoadingSource):
     Attributes:
         threads: How many to use; None for one a core.
         folder: An export of `gptoss-onnx`, or the ONNX file of another exporter, which gives logits only.
+        profile: Of the export that is made where no folder is given.
+        mode: `exact`, or `turbo` for exports of profile fast, which rounds activations to int8: farther
+            from any reference than float32's limits allow.
     """
 
     threads: int | None = None
     folder: Path | None = None
+    profile: Profile = "portable"
+    mode: Mode = "exact"
     can_replay = False
 
     @property
@@ -54,6 +62,8 @@ class OnnxSource(LoadingSource):
     def load(self, checkpoint: Checkpoint, *, dtype: Dtype = "float32") -> "_OnnxRunner":
         """What runs the graph; it is exported when the first prompt comes, with the probes that are asked for."""
         require_dtype(self, dtype)
+        if self.mode == "turbo" and self.folder is None and self.profile != "fast":
+            raise ValueError(f"mode turbo is of exports with profile fast, not {self.profile} (--onnx-profile fast)")
         return _OnnxRunner(checkpoint, self)
 
     def generate(
@@ -63,7 +73,8 @@ class OnnxSource(LoadingSource):
         require_dtype(self, dtype)
         prompt = check_tokens(checkpoint, tokens).tolist()
         with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
-            model = OnnxModel.open(export_onnx(checkpoint, Path(folder) / "model"), threads=self.threads)
+            exported = export_onnx(checkpoint, Path(folder) / "model", profile=self.profile)
+            model = OnnxModel.open(exported, threads=self.threads, mode=self.mode)
             return model.generate([prompt], max_new_tokens=max_new_tokens)[0]
 
 
@@ -96,21 +107,29 @@ class _OnnxRunner:
 
     @contextlib.contextmanager
     def _model(self, probes: Sequence[str]) -> "Iterator[OnnxModel | ForeignOnnx]":
-        given, threads = self.source.folder, self.source.threads
+        given, threads, mode = self.source.folder, self.source.threads, self.source.mode
         if given is not None and given.is_file():
             yield ForeignOnnx.open(given, threads=threads, vocab_size=self.checkpoint.config.vocab_size)
         elif given is not None:
-            yield OnnxModel.open(given, threads=threads)
+            try:
+                model = OnnxModel.open(given, threads=threads, mode=mode)
+            except OptionError as error:
+                raise CheckpointError(str(error), where=given) from None
+            yield model
         else:
             with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as folder:
-                yield OnnxModel.open(
-                    export_onnx(self.checkpoint, Path(folder) / "model", probes=probes), threads=threads
-                )
+                place, profile = Path(folder) / "model", self.source.profile
+                exported = export_onnx(self.checkpoint, place, probes=probes, profile=profile)
+                yield OnnxModel.open(exported, threads=threads, mode=mode)
 
     def _options(self) -> dict[str, str]:
-        threads, folder = self.source.threads, self.source.folder
-        options = {"threads": "all" if threads is None else str(threads)}
-        return options if folder is None else options | {"export": str(folder)}
+        source = self.source
+        options = {"threads": "all" if source.threads is None else str(source.threads)}
+        if source.folder is not None:
+            options["export"] = str(source.folder)
+        elif source.profile != "portable":
+            options["profile"] = source.profile
+        return options if source.mode == "exact" else options | {"mode": source.mode}
 
 
 def _refuse_another_model(checkpoint: Checkpoint, model: OnnxModel) -> None:
