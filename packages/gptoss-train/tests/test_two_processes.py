@@ -45,7 +45,8 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
     logs = [(tmp_path / f"log{number}").read_text()[-2000:] for number in range(3)]
     assert codes == [0, 0, 0], "\n".join(logs)
     assert "4 of 4 steps" in logs[0]
-    assert logs[1] == "", "only the first process speaks"
+    spoken = [line for line in logs[1].splitlines() if not line.startswith("[Gloo]")]  # of JAX's own transport
+    assert spoken == [], "only the first process speaks"
     one, two = (
         [line["loss"] for line in read_metrics(tmp_path / f"runs/{name}/metrics.jsonl")] for name in ("one", "two")
     )
