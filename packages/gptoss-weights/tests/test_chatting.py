@@ -1,6 +1,5 @@
 """The command `chat` of any engine; the tests write what the model answers."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from gptoss_weights.chatting import ChatRequest, chat_options
 from gptoss_weights.cli_errors import ErrorMappingGroup
+from gptoss_weights.completions import NewToken
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH
 from gptoss_weights.text.harmony import FormattingToken, HarmonyEncoding, load_harmony_encoding
 
@@ -17,14 +17,6 @@ pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
 
 ANSWER = "<|channel|>analysis<|message|>Simple.<|end|><|start|>assistant<|channel|>final<|message|>Four 🙂<|return|>"
 CALL = "<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{}<|call|>"
-
-
-@dataclasses.dataclass(frozen=True)
-class Token:
-    """What an engine gives."""
-
-    token: int
-    finish_reason: str | None
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +55,8 @@ def run(answers, encoding):
             asked.append(encoding.decode(prompt))
             for place, token in enumerate(encoding.tokenizer.encode(coming.pop(0))[:max_new_tokens]):
                 stops, is_last = token in ends, place + 1 == max_new_tokens
-                yield Token(token, "stop" if stops else "length" if is_last else None)
+                reason = "stop" if stops else "length" if is_last else None
+                yield NewToken(sequence=0, token=token, finish_reason=reason)
                 if stops:
                     return
 

@@ -11,13 +11,14 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gptoss_weights.completions import Completion, NewToken
+
     from gptoss_onnx.errors import OptionError, RequestError
     from gptoss_onnx.export import ExportPlan, export_onnx, plan_export
     from gptoss_onnx.generation import complete, generate, stream
     from gptoss_onnx.kv_cache import Cache
     from gptoss_onnx.metadata import ModelMetadata
     from gptoss_onnx.recipe import Recipe, StaticShape
-    from gptoss_onnx.results import Completion, NewToken
     from gptoss_onnx.runtime import OnnxModel
 
 __all__ = [
@@ -40,10 +41,10 @@ __all__ = [
 
 _HOMES = {
     "Cache": "kv_cache",
-    "Completion": "results",
+    "Completion": "generation",
     "ExportPlan": "export",
     "ModelMetadata": "metadata",
-    "NewToken": "results",
+    "NewToken": "generation",
     "OnnxModel": "runtime",
     "OptionError": "errors",
     "Recipe": "recipe",

@@ -5,11 +5,11 @@ from typing import Protocol
 
 import numpy as np
 from gptoss_weights import GptOssConfig
+from gptoss_weights.completions import Completion, FinishReason, NewToken
 from gptoss_weights.sampling import Sampling
 
 from gptoss_onnx.kv_cache import Cache
 from gptoss_onnx.request import Request, check_request
-from gptoss_onnx.results import Completion, FinishReason, NewToken
 from gptoss_onnx.sampling import Sampler
 
 __all__ = ["Engine", "complete", "generate", "stream"]

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from gptoss_weights.completions import Completion, NewToken
 from gptoss_weights.sampling import Sampling
 
 from gptoss_model.generation.reading import Reader
 from gptoss_model.generation.request import Request, check_request
-from gptoss_model.generation.results import Completion, NewToken
 from gptoss_model.generation.run import Run
 from gptoss_model.model import GptOss
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+from gptoss_weights.completions import FinishReason, NewToken
 
 from gptoss_model.generation.decoding import Choice
 from gptoss_model.generation.request import Request
-from gptoss_model.generation.results import FinishReason, NewToken
 from gptoss_model.sharding.hosts import host_array
 
 __all__ = ["Reader"]

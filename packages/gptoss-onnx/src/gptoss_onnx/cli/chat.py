@@ -10,7 +10,8 @@ from gptoss_weights.chatting import ChatRequest, chat_options
 from gptoss_onnx.cli.options import as_usage_error, model_argument, session_options, tokenizer_folder
 
 if TYPE_CHECKING:
-    from gptoss_onnx.results import NewToken
+    from gptoss_weights.completions import NewToken
+
     from gptoss_onnx.session import Mode
 
 __all__ = ["chat_command"]

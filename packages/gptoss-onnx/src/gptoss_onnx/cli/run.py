@@ -13,10 +13,10 @@ from gptoss_weights.sampling_options import sampling_options
 from gptoss_onnx.cli.options import as_json, as_usage_error, model_argument, session_options, tokenizer_folder
 
 if TYPE_CHECKING:
+    from gptoss_weights.completions import Completion, NewToken
     from gptoss_weights.sampling import Sampling
     from gptoss_weights.text import Tokenizer
 
-    from gptoss_onnx.results import Completion, NewToken
     from gptoss_onnx.session import Mode
 
 __all__ = ["run_command"]

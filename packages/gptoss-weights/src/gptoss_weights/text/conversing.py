@@ -4,8 +4,9 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
+from gptoss_weights.completions import FinishReason, NewToken
 from gptoss_weights.errors import ConversationError, GptOssWarning
 from gptoss_weights.text.harmony import (
     COMMENTARY,
@@ -19,7 +20,6 @@ from gptoss_weights.text.harmony import (
 __all__ = [
     "Conversation",
     "Generate",
-    "GeneratedToken",
     "NoRoomError",
     "Show",
     "Turn",
@@ -27,7 +27,6 @@ __all__ = [
     "message_document",
 ]
 
-type FinishReason = Literal["stop", "length"]
 type Show = Callable[[str, str | None], None]
 """Is given what is new of a message, and its channel."""
 
@@ -40,24 +39,10 @@ class NoRoomError(ValueError):
         self.prompt_length = prompt_length
 
 
-class GeneratedToken(Protocol):
-    """One token as an engine gives it."""
-
-    @property
-    def token(self) -> int:
-        """Its id."""
-        ...
-
-    @property
-    def finish_reason(self) -> FinishReason | None:
-        """Why there are no more; None if there are."""
-        ...
-
-
 class Generate(Protocol):
     """What an engine does for a conversation."""
 
-    def __call__(self, prompt: list[int], *, max_new_tokens: int, seed: int) -> Iterator[GeneratedToken]:
+    def __call__(self, prompt: list[int], *, max_new_tokens: int, seed: int) -> Iterator[NewToken]:
         """Continues a prompt, up to the first id that ends a turn."""
         ...
 

@@ -1,4 +1,4 @@
-"""What generation gives: a whole completion, or one token after the other."""
+"""What generation gives, whatever runs the model: a whole completion, or one token after the other."""
 
 import dataclasses
 from typing import Literal
@@ -19,7 +19,7 @@ class Completion:
         finish_reason: `stop` if the last one is an end-of-sequence id, else `length`.
         logprobs: Of each new token, if asked for.
         top_logprobs: At each new token the most likely ids, best first, and theirs, if asked for.
-        prompt_logprobs: Of each token of the prompt but the first, if asked for.
+        prompt_logprobs: Of each token of the prompt but the first, if the engine has them and was asked for them.
     """
 
     tokens: list[int]
