@@ -53,3 +53,13 @@ def test_limits_hold_as_stated_up_to_eight_layers_and_then_grow():
 def test_limit_that_nothing_can_keep_is_refused(value):
     with pytest.raises(ValueError, match="a limit is at least 0"):
         FLOAT32.replace(hidden=value)
+
+
+def test_float32_limits_grow_with_the_width_of_the_sums():
+    assert FLOAT32.of_width(1024) is FLOAT32
+    wide = FLOAT32.of_width(2880)
+    assert wide.hidden.at(8) == pytest.approx(2e-6 * (2880 / 1024) ** 0.5)
+    assert wide.hidden.at(32) == pytest.approx(2 * wide.hidden.at(8))
+    assert "√(D / 1024)" in wide.hidden.reason
+    assert wide.margin == FLOAT32.margin
+    assert BFLOAT16.of_width(2880) is BFLOAT16

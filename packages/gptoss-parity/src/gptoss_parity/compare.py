@@ -19,7 +19,7 @@ from gptoss_parity.noise import Noise
 from gptoss_parity.probe_names import ProbeName, parse_probe_name
 from gptoss_parity.replay import DivergenceSplit
 from gptoss_parity.routing import FlipKind, Routing, compare_routing
-from gptoss_parity.tolerances import Tolerances, tolerances_for
+from gptoss_parity.tolerances import Tolerances, tolerances_between
 from gptoss_parity.trace import TOKENS, Trace, TraceMetadata
 
 __all__ = ["Comparison", "compare", "judge"]
@@ -127,7 +127,7 @@ def compare(
     """
     _refuse_other_tokens(reference, candidate)
     _refuse_other_shapes(reference, candidate)
-    limits = tolerances or tolerances_for(reference.metadata.dtype, candidate.metadata.dtype)
+    limits = tolerances or tolerances_between(reference.metadata, candidate.metadata)
     routing = compare_routing(reference, candidate, limits)
     config = reference.metadata.config or candidate.metadata.config
     probes = []

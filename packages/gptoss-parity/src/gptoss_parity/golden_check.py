@@ -10,7 +10,7 @@ from gptoss_parity.logits_check import LogitsCheck
 from gptoss_parity.measures import ProbeMeasures, measure_probe
 from gptoss_parity.probe_names import parse_probe_name
 from gptoss_parity.routing import compare_routing
-from gptoss_parity.tolerances import Tolerances, tolerances_for
+from gptoss_parity.tolerances import Tolerances, tolerances_between
 from gptoss_parity.trace import Trace
 
 __all__ = ["check_golden"]
@@ -42,7 +42,7 @@ def check_golden(
     reference = golden.routing
     if not np.array_equal(reference.tokens, candidate.tokens):
         raise CheckpointError("the golden was recorded from other tokens", where=golden.where)
-    limits = tolerances or tolerances_for(reference.metadata.dtype, candidate.metadata.dtype)
+    limits = tolerances or tolerances_between(reference.metadata, candidate.metadata)
     routing = compare_routing(reference, candidate, limits)
     measured: list[ProbeMeasures] = []
     sampled: dict[str, tuple[np.ndarray, np.ndarray]] = {}

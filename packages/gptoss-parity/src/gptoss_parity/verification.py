@@ -25,7 +25,7 @@ from gptoss_parity.replay import split_divergence
 from gptoss_parity.report.content import NotRun, Report
 from gptoss_parity.routing import Reach
 from gptoss_parity.sources import Dtype, install_command, missing_packages
-from gptoss_parity.tolerances import tolerances_for
+from gptoss_parity.tolerances import tolerances_between
 from gptoss_parity.trace import Trace, load_trace
 from gptoss_parity.worker import Job, chooses_otherwise
 
@@ -167,7 +167,7 @@ class _Runs:
     def _compared(self, run: SourceRun, place: int, noise: tuple[Noise, ...]) -> Comparison:
         verification = self.verification
         reference, candidate = self.reference[place], self._traces(run)[place]
-        tolerances = tolerances_for(reference.metadata.dtype, candidate.metadata.dtype)
+        tolerances = tolerances_between(reference.metadata, candidate.metadata)
         comparison = compare(
             reference,
             candidate,

@@ -11,7 +11,7 @@ from gptoss_parity.cli.limits import limit_options, logits_check
 from gptoss_parity.compare import compare
 from gptoss_parity.report import Report, comparison_table, report_json, write_report
 from gptoss_parity.report.terminal import findings
-from gptoss_parity.tolerances import tolerances_for
+from gptoss_parity.tolerances import tolerances_between
 from gptoss_parity.trace_files import load_traces
 
 __all__ = ["compare_command"]
@@ -38,7 +38,7 @@ def compare_command(reference: Path, candidate: Path, folder: Path | None, as_js
     check, judge_all, given = logits_check(limits)
     comparisons = []
     for expected, found in load_traces(reference, candidate):
-        tolerances = tolerances_for(expected.metadata.dtype, found.metadata.dtype).replace(**given)
+        tolerances = tolerances_between(expected.metadata, found.metadata).replace(**given)
         comparisons.append(compare(expected, found, tolerances, check=check, judge_all=judge_all))
     report = Report(
         title=f"{candidate.name} against {reference.name}",

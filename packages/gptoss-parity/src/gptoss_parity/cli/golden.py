@@ -159,7 +159,7 @@ def _checked(
     from gptoss_parity.golden import is_golden, load_golden
     from gptoss_parity.golden_check import check_golden
     from gptoss_parity.golden_jsonl import read_golden_jsonl
-    from gptoss_parity.tolerances import tolerances_for
+    from gptoss_parity.tolerances import tolerances_between
     from gptoss_parity.trace import load_trace
 
     check, judge_all, given = logits_check(limits)
@@ -170,13 +170,13 @@ def _checked(
     if path.suffix != _JSONL and is_golden(path):
         golden = load_golden(path)
         trace = recorded(golden.routing, block_debug=any(_is_inner(name) for name in golden.sampled))
-        tolerances = tolerances_for(golden.metadata.dtype, trace.metadata.dtype).replace(**given)
+        tolerances = tolerances_between(golden.metadata, trace.metadata).replace(**given)
         return [check_golden(golden, trace, tolerances, check=check, judge_all=judge_all)]
     references = read_golden_jsonl(path) if path.suffix == _JSONL else [load_trace(path)]
     comparisons = []
     for reference in references:
         trace = recorded(reference, block_debug=any(_is_inner(name) for name in reference))
-        tolerances = tolerances_for(reference.metadata.dtype, trace.metadata.dtype).replace(**given)
+        tolerances = tolerances_between(reference.metadata, trace.metadata).replace(**given)
         comparisons.append(compare(reference, trace, tolerances, check=check, judge_all=judge_all))
     return comparisons
 
