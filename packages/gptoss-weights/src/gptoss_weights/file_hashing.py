@@ -1,14 +1,15 @@
-"""SHA-256 of ranges of files, as many at a time as there are cores; a buffer of a megabyte each.
+"""BLAKE3 of ranges of files, as many at a time as there are cores; a buffer of a megabyte each.
 
-`hashlib` and reading work outside the interpreter's lock.
+Hashing and reading work outside the interpreter's lock.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from blake3 import blake3
 
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.processors import available_cores
@@ -27,7 +28,7 @@ class FileRange(NamedTuple):
 
 
 def hash_range(wanted: FileRange, *, on_bytes: Callable[[int], object] = lambda _: None) -> str:
-    """SHA-256 of the bytes of a range, in hexadecimal.
+    """BLAKE3 of the bytes of a range, in hexadecimal.
 
     Args:
         wanted: The range.
@@ -36,7 +37,7 @@ def hash_range(wanted: FileRange, *, on_bytes: Callable[[int], object] = lambda 
     Raises:
         CheckpointError: the file ends before the range does.
     """
-    sha256, rest = hashlib.sha256(), wanted.stop - wanted.start
+    hashed, rest = blake3(), wanted.stop - wanted.start
     buffer = memoryview(bytearray(min(_BUFFER_BYTES, rest)))
     with wanted.path.open("rb", buffering=0) as file:
         file.seek(wanted.start)
@@ -44,16 +45,16 @@ def hash_range(wanted: FileRange, *, on_bytes: Callable[[int], object] = lambda 
             count = file.readinto(buffer[:rest])
             if not count:
                 raise CheckpointError("the file has become shorter while it was read", where=wanted.path)
-            sha256.update(buffer[:count])
+            hashed.update(buffer[:count])
             rest -= count
             on_bytes(count)
-    return sha256.hexdigest()
+    return hashed.hexdigest()
 
 
 def hash_ranges(
     ranges: Iterable[FileRange], *, on_bytes: Callable[[int], object] | None = None
 ) -> Generator[str, None, None]:
-    """SHA-256 of each range, in their order.
+    """BLAKE3 of each range, in their order.
 
     Args:
         ranges: The ranges.

@@ -13,6 +13,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from blake3 import blake3
+
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.formats.orbax.location import Location
@@ -111,5 +113,5 @@ def _manifest_text(url: str, folder: Location) -> str:
     for key in set(folder.keys()) - {_STATE, MANIFEST_NAME}:
         content = folder.read(key)
         assert content is not None, f"{key} is listed"
-        entries[key] = FileEntry(nbytes=len(content), parts={0: hashlib.sha256(content).hexdigest()})
+        entries[key] = FileEntry(nbytes=len(content), parts={0: blake3(content).hexdigest()})
     return assemble_manifest(open_orbax(url, config=None), entries).to_text()

@@ -1,12 +1,12 @@
 """The file itself: the same bytes again, nothing accepted that was edited, no path out of the folder."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from gptoss_weights import CheckpointError, Manifest, read_manifest
 from gptoss_weights.manifest import FileEntry, TensorEntry
 
@@ -23,9 +23,9 @@ def manifest(**changes: Any) -> Manifest:
             "a/0": FileEntry(nbytes=0, parts={0: HEX[::-1]}),
         },
         "tensors": {
-            "model.norm.weight": TensorEntry(dtype="bfloat16", shape=(96,), sha256={"values": HEX}, files=("a/",)),
+            "model.norm.weight": TensorEntry(dtype="bfloat16", shape=(96,), checksums={"values": HEX}, files=("a/",)),
             "experts": TensorEntry(
-                dtype="MXFP4", shape=(2, 3, 32), sha256={"blocks": HEX, "scales": HEX}, files=("b.safetensors",)
+                dtype="MXFP4", shape=(2, 3, 32), checksums={"blocks": HEX, "scales": HEX}, files=("b.safetensors",)
             ),
         },
     }
@@ -36,9 +36,9 @@ def edited(path: Path, change: Callable[[dict[str, Any]], object], *, with_check
     document = json.loads(path.read_text())
     change(document)
     if with_checksum:
-        document.pop("manifest_sha256")
+        document.pop("manifest_blake3")
         compact = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-        document["manifest_sha256"] = hashlib.sha256(compact).hexdigest()
+        document["manifest_blake3"] = blake3(compact).hexdigest()
     path.write_text(json.dumps(document))
     return path
 
@@ -88,8 +88,8 @@ def test_failed_writing_leaves_the_earlier_one(written: Path, monkeypatch: pytes
     [
         lambda document: document.update(format="openai"),
         lambda document: document["files"].pop("a/0"),
-        lambda document: document["tensors"]["experts"]["sha256"].update(blocks=HEX[::-1]),
-        lambda document: document.pop("manifest_sha256"),
+        lambda document: document["tensors"]["experts"]["blake3"].update(blocks=HEX[::-1]),
+        lambda document: document.pop("manifest_blake3"),
         lambda document: document.pop("manifest_version"),
         lambda document: document.update(manifest_version="1"),
     ],
@@ -105,15 +105,23 @@ def test_reformatted_manifest_is_the_same(written: Path) -> None:
 
 
 def test_later_version_asks_for_a_later_package(written: Path) -> None:
-    words = error_of(edited(written, lambda document: document.update(manifest_version=2)))
+    words = error_of(edited(written, lambda document: document.update(manifest_version=3)))
     assert (
-        words == f"{written}: the manifest is of a later version; expected 1; found 2. Install a later gptoss-weights."
+        words == f"{written}: the manifest is of a later version; expected 2; found 3. Install a later gptoss-weights."
+    )
+
+
+def test_earlier_version_asks_for_another_manifest(written: Path) -> None:
+    words = error_of(edited(written, lambda document: document.update(manifest_version=1)))
+    assert words == (
+        f"{written}: the manifest is of an earlier version, whose checksums are not read any more; expected 2; "
+        "found 1. If you trust the checkpoint, remove it and write another with --write-manifest."
     )
 
 
 @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../../b", ""])
 def test_path_out_of_the_folder_is_refused(written: Path, path: str) -> None:
-    entry = {"bytes": 1, "sha256": HEX}
+    entry = {"bytes": 1, "blake3": HEX}
     words = error_of(edited(written, lambda document: document["files"].update({path: entry}), with_checksum=True))
     assert "lies outside the folder" in words
 
@@ -121,13 +129,13 @@ def test_path_out_of_the_folder_is_refused(written: Path, path: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda document: document["files"]["a/0"].update(sha256="abc"),
+        lambda document: document["files"]["a/0"].update(blake3="abc"),
         lambda document: document["files"]["a/0"].pop("bytes"),
-        lambda document: document["files"]["a/0"].update(sha256={}),
-        lambda document: document["files"]["b.safetensors"].update(sha256={"1": HEX}),
-        lambda document: document["files"]["b.safetensors"].update(sha256={"0": HEX, "31": HEX}),
-        lambda document: document["files"]["b.safetensors"].update(sha256={"0": HEX, "9": HEX, "8": HEX}),
-        lambda document: document["files"]["b.safetensors"].update(sha256={"0": HEX, "-1": HEX}),
+        lambda document: document["files"]["a/0"].update(blake3={}),
+        lambda document: document["files"]["b.safetensors"].update(blake3={"1": HEX}),
+        lambda document: document["files"]["b.safetensors"].update(blake3={"0": HEX, "31": HEX}),
+        lambda document: document["files"]["b.safetensors"].update(blake3={"0": HEX, "9": HEX, "8": HEX}),
+        lambda document: document["files"]["b.safetensors"].update(blake3={"0": HEX, "-1": HEX}),
         lambda document: document.update(tensors=[]),
         lambda document: document["tensors"]["experts"].update(shape=["x"]),
     ],
@@ -142,8 +150,8 @@ def test_missing_manifest_is_said(tmp_path: Path) -> None:
 
 def test_file_of_one_part_has_the_checksum_of_the_whole(written: Path) -> None:
     files = json.loads(written.read_text())["files"]
-    assert files["a/0"] == {"bytes": 0, "sha256": HEX[::-1]}
-    assert files["b.safetensors"] == {"bytes": 30, "sha256": {"0": HEX, "8": HEX[::-1], "29": HEX}}
+    assert files["a/0"] == {"bytes": 0, "blake3": HEX[::-1]}
+    assert files["b.safetensors"] == {"bytes": 30, "blake3": {"0": HEX, "8": HEX[::-1], "29": HEX}}
 
 
 def test_parts_are_ranges_of_the_file_where_it_is(tmp_path: Path) -> None:

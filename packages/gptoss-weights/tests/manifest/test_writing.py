@@ -1,6 +1,5 @@
 """Manifests say what stands on disk: the same bytes every time, the same checksums in every layout."""
 
-import hashlib
 import itertools
 import shutil
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from gptoss_weights import Checkpoint, CheckpointError, Mxfp4Tensor, open_checkpoint, read_manifest, write_manifest
 from gptoss_weights.config_dialects.numbers import NUMBERS
 from gptoss_weights.manifest import find_artefact
@@ -26,7 +26,7 @@ def test_checksums_are_those_of_whole_files_and_tensors(artefact: MakeArtefact, 
         assert entry.nbytes == len(content)
         ends = [*entry.parts, entry.nbytes]
         assert entry.parts == {
-            start: hashlib.sha256(content[start:stop]).hexdigest() for start, stop in itertools.pairwise(ends)
+            start: blake3(content[start:stop]).hexdigest() for start, stop in itertools.pairwise(ends)
         }
         assert (len(entry.parts) > 1) == file.endswith(".safetensors")
     checkpoint = open_checkpoint(path)
@@ -35,10 +35,8 @@ def test_checksums_are_those_of_whole_files_and_tensors(artefact: MakeArtefact, 
         read = checkpoint.read(name)
         packed = isinstance(read, Mxfp4Tensor)
         halves = {"blocks": read.blocks, "scales": read.scales} if packed else {"values": read}  # type: ignore[union-attr]
-        expected = {
-            half: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for half, array in halves.items()
-        }
-        assert tensor.sha256 == expected
+        expected = {half: blake3(np.ascontiguousarray(array).tobytes()).hexdigest() for half, array in halves.items()}
+        assert tensor.checksums == expected
         assert tensor.shape == read.shape
         assert tensor.dtype == ("MXFP4" if packed else "bfloat16")
         assert tensor.files
@@ -83,12 +81,16 @@ def test_small_pieces_give_the_same_manifest(artefact: MakeArtefact, monkeypatch
 
 def test_same_weights_have_the_same_checksums_in_every_layout(artefact: MakeArtefact) -> None:
     openai, hf = (read_manifest(artefact(kind) / "manifest.json") for kind in ("openai", "hf"))
-    assert {name: entry.sha256 for name, entry in openai.tensors.items()} == {
-        name: entry.sha256 for name, entry in hf.tensors.items()
+    assert {name: entry.checksums for name, entry in openai.tensors.items()} == {
+        name: entry.checksums for name, entry in hf.tensors.items()
     }
     flax, scanned, unscanned = (read_manifest(find_artefact(artefact(kind)).manifest) for kind in KINDS[3:])
-    assert [entry.sha256 for entry in flax.tensors.values()] == [entry.sha256 for entry in scanned.tensors.values()]
-    assert [entry.sha256 for entry in flax.tensors.values()] == [entry.sha256 for entry in unscanned.tensors.values()]
+    assert [entry.checksums for entry in flax.tensors.values()] == [
+        entry.checksums for entry in scanned.tensors.values()
+    ]
+    assert [entry.checksums for entry in flax.tensors.values()] == [
+        entry.checksums for entry in unscanned.tensors.values()
+    ]
 
 
 def test_config_elsewhere_and_manifest_elsewhere(artefact: MakeArtefact, tmp_path: Path) -> None:

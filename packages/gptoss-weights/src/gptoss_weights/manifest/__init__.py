@@ -2,7 +2,7 @@
 
     write_manifest("gpt-oss-20b-hf")  # manifest.json; of bundle.msgpack it is bundle.manifest.json
 
-A manifest has the size and SHA-256 of every file, part by part, and of every canonical tensor: the
+A manifest has the size and BLAKE3 of every file, part by part, and of every canonical tensor: the
 first find damage anywhere, the second say which tensor it hit, and are the same in every layout that
 stores the same values. `document` is the file itself, `artefact` says which files belong, `hashing`
 reads them once, `writing` puts it together, `recorded` looks up what the manifest of a source says,

@@ -128,5 +128,5 @@ def _tensor_problem(checkpoint: Checkpoint, name: str, entry: TensorEntry) -> st
         found = hash_tensor(checkpoint, name)
     except CheckpointError as error:
         return f"it cannot be read ({error})"
-    changed = [half for half, sha256 in entry.sha256.items() if found.get(half) != sha256]
+    changed = [half for half, checksum in entry.checksums.items() if found.get(half) != checksum]
     return f"its {' and '.join(changed)} have changed" if changed else None

@@ -1,12 +1,11 @@
 """The manifest as a file: JSON, the same bytes for the same artefact, and with a checksum of its own.
 
-No times, no absolute paths: converting again gives the same manifest. `manifest_sha256` covers
+No times, no absolute paths: converting again gives the same manifest. `manifest_blake3` covers
 everything else in it, so that a damaged manifest is not taken for a damaged checkpoint.
 """
 
 import bisect
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
@@ -14,6 +13,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
+
+from blake3 import blake3
 
 from gptoss_weights.durable_files import write_durably
 from gptoss_weights.errors import CheckpointError
@@ -23,8 +24,8 @@ from gptoss_weights.wording import shown
 
 __all__ = ["FileEntry", "Manifest", "TensorEntry", "parse_manifest", "read_manifest"]
 
-VERSION = 1
-_VERSION_KEY, _SELF_KEY = "manifest_version", "manifest_sha256"
+VERSION = 2
+_VERSION_KEY, _SELF_KEY = "manifest_version", "manifest_blake3"
 _LONGEST_NAME = 255  # bytes, in every file system of POSIX
 _HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -35,7 +36,7 @@ class FileEntry:
 
     Attributes:
         nbytes: Its size.
-        parts: Offset → SHA-256 of the bytes from there to the next offset, or to the end; from 0 on.
+        parts: Offset → BLAKE3 of the bytes from there to the next offset, or to the end; from 0 on.
     """
 
     nbytes: int
@@ -47,15 +48,17 @@ class FileEntry:
         return [FileRange(path, start, stop) for start, stop in itertools.pairwise(starts)]
 
     def checksum_of(self, start: int, stop: int) -> str | None:
-        """SHA-256 of the bytes start … stop − 1, or None if they are not a part."""
+        """BLAKE3 of the bytes start … stop − 1, or None if they are not a part."""
         ends = [*self.parts, self.nbytes]
         position = bisect.bisect_left(ends, start)
         return self.parts[start] if ends[position : position + 2] == [start, stop] else None
 
     def to_json(self) -> dict[str, Any]:
-        """The same as a JSON document: one checksum if the file is one part, which then is `sha256sum`'s."""
-        parts = self.parts[0] if len(self.parts) == 1 else {str(start): sha256 for start, sha256 in self.parts.items()}
-        return {"bytes": self.nbytes, "sha256": parts}
+        """The same as a JSON document: one checksum if the file is one part, which then is `b3sum`'s."""
+        parts = (
+            self.parts[0] if len(self.parts) == 1 else {str(start): checksum for start, checksum in self.parts.items()}
+        )
+        return {"bytes": self.nbytes, "blake3": parts}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -64,7 +67,7 @@ class FileEntry:
         Raises:
             KeyError, TypeError, ValueError, AttributeError: it is none of that.
         """
-        nbytes, parts = int(document["bytes"]), document["sha256"]
+        nbytes, parts = int(document["bytes"]), document["blake3"]
         parts = {"0": parts} if isinstance(parts, str) else parts
         starts = [int(start) for start in parts]
         if starts[:1] != [0] or starts != sorted(set(starts)) or starts[-1] > nbytes:
@@ -79,14 +82,14 @@ class TensorEntry:
     Attributes:
         dtype: As NumPy calls it, or "MXFP4" where it is packed.
         shape: Canonical shape.
-        sha256: "values" → SHA-256 of the values in C order, little endian; of a packed tensor "blocks"
+        checksums: "values" → BLAKE3 of the values in C order, little endian; of a packed tensor "blocks"
             and "scales".
         files: Where it stands: paths of files, and of folders (ending with a slash), of the artefact.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    sha256: Mapping[str, str]
+    checksums: Mapping[str, str]
     files: tuple[str, ...]
 
     def stands_in(self, file: str) -> bool:
@@ -132,7 +135,7 @@ class Manifest:
                 name: {
                     "dtype": entry.dtype,
                     "shape": list(entry.shape),
-                    "sha256": dict(entry.sha256),
+                    "blake3": dict(entry.checksums),
                     "files": list(entry.files),
                 }
                 for name, entry in self.tensors.items()
@@ -168,6 +171,14 @@ def _checked(document: dict[str, Any], path: Path | str) -> Manifest:
             found=version,
             fix="Install a later gptoss-weights.",
         )
+    if type(version) is int and 0 < version < VERSION:
+        raise CheckpointError(
+            "the manifest is of an earlier version, whose checksums are not read any more",
+            where=path,
+            expected=VERSION,
+            found=version,
+            fix="If you trust the checkpoint, remove it and write another with --write-manifest.",
+        )
     checksum = document.pop(_SELF_KEY, None)
     if version != VERSION or checksum != _checksum(document):
         raise CheckpointError(
@@ -187,7 +198,7 @@ def _parse(document: Mapping[str, Any]) -> Manifest:
         name: TensorEntry(
             dtype=str(entry["dtype"]),
             shape=tuple(int(extent) for extent in entry["shape"]),
-            sha256={part: _hex(digest) for part, digest in entry["sha256"].items()},
+            checksums={part: _hex(digest) for part, digest in entry["blake3"].items()},
             files=tuple(_safe(path) for path in entry["files"]),
         )
         for name, entry in document["tensors"].items()
@@ -212,9 +223,9 @@ def _safe(path: str) -> str:
 
 def _hex(digest: str) -> str:
     if not _HEX.fullmatch(digest):
-        raise ValueError(f"{shown(digest)} is no SHA-256")
+        raise ValueError(f"{shown(digest)} is no BLAKE3")
     return digest
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return blake3(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""SHA-256 of files and of canonical tensors, each byte hashed once wherever that can be.
+"""BLAKE3 of files and of canonical tensors, each byte hashed once wherever that can be.
 
 A file is hashed in parts. Where a tensor stands in it as it is, that is a part, so that one checksum
 serves both; what stands between them (a header, kernels that stand transposed) makes further parts.
@@ -6,27 +6,24 @@ Tensors that stand nowhere as they are (those kernels, chunked leaves, arrays of
 by row, while the files are hashed on other threads.
 """
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from blake3 import blake3
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.file_hashing import FileRange, hash_ranges
 from gptoss_weights.manifest.document import FileEntry
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
 __all__ = ["Checksums", "TensorHalf", "hash_artefact", "hash_tensor"]
 
 type Checksums = dict[str, str]
-"""From "values", or "blocks" and "scales", to SHA-256."""
+"""From "values", or "blocks" and "scales", to BLAKE3."""
 
 type TensorHalf = tuple[str, str]
 """A canonical name, and what of the tensor is meant: "values", "blocks" or "scales"."""
@@ -44,7 +41,7 @@ def hash_artefact(
     Args:
         checkpoint: What was opened from these files.
         files: Name → path.
-        known: SHA-256 of what was copied into these files, which is not read again.
+        known: BLAKE3 of what was copied into these files, which is not read again.
         on_bytes: Called with the number of bytes of files that have been hashed since the last call,
             from other threads, but never from two at a time.
 
@@ -66,10 +63,10 @@ def hash_artefact(
             is_abandoned.set()
             raise
         checksums = computing.result()
-    for part, sha256 in sums.items():
+    for part, checksum in sums.items():
         if part.half is not None:
             name, half = part.half
-            checksums.setdefault(name, {})[half] = sha256
+            checksums.setdefault(name, {})[half] = checksum
     entries = {
         file: FileEntry(nbytes=listed[-1].bytes.stop, parts={part.bytes.start: sums[part] for part in listed})
         for file, listed in parts.items()
@@ -132,7 +129,7 @@ def _hash_computed(checkpoint: Checkpoint, is_abandoned: threading.Event) -> dic
 
 def hash_tensor(checkpoint: Checkpoint, name: str) -> Checksums:
     """Checksums of a tensor, read row by row: the same in every layout that stores the same values."""
-    hashes: dict[str, _Hash] = {}
+    hashes: dict[str, blake3] = {}
     for _, tensor in checkpoint.pieces(name):
         if isinstance(tensor, Mxfp4Tensor):
             halves = {"blocks": tensor.blocks, "scales": tensor.scales}
@@ -140,5 +137,5 @@ def hash_tensor(checkpoint: Checkpoint, name: str) -> Checksums:
             halves = {"values": tensor}
         for half, array in halves.items():
             data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            hashes.setdefault(half, hashlib.sha256()).update(data)
-    return {half: sha256.hexdigest() for half, sha256 in hashes.items()}
+            hashes.setdefault(half, blake3()).update(data)
+    return {half: hashed.hexdigest() for half, hashed in hashes.items()}

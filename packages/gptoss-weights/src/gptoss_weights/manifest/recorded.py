@@ -23,7 +23,7 @@ class RecordedChecksums:
         self._manifests: dict[Path, Manifest | None] = {}
 
     def __call__(self, stored: StoredArray) -> str | None:
-        """SHA-256 of a stored array, or None if no manifest has it as a part of its file."""
+        """BLAKE3 of a stored array, or None if no manifest has it as a part of its file."""
         manifest = self._manifest_of(stored.path)
         entry = None if manifest is None else manifest.files.get(stored.path.name)
         if entry is None or stored.path.stat().st_size != entry.nbytes:

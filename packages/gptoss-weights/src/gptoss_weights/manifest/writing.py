@@ -68,7 +68,7 @@ def make_manifest(
     Args:
         checkpoint: What was opened.
         artefact: Where it was opened from.
-        known: SHA-256 of tensors, or halves of them, that were copied into it as they are; they are
+        known: BLAKE3 of tensors, or halves of them, that were copied into it as they are; they are
             not read again. Each is a canonical name, and "values", "blocks" or "scales".
         on_bytes: As in `write_manifest`.
     """
@@ -93,7 +93,7 @@ def _manifest(
         name: TensorEntry(
             dtype=tensor_dtype(checkpoint, name),
             shape=checkpoint.specs[name].shape,
-            sha256=checksums[name],
+            checksums=checksums[name],
             files=tuple(places[name]),
         )
         for name in checkpoint

@@ -34,7 +34,7 @@ class OutputFiles:
 
     Args:
         folder: Where they are.
-        known_checksum: SHA-256 of a stored array, if somebody has noted it.
+        known_checksum: BLAKE3 of a stored array, if somebody has noted it.
         starts_sync: Whether to send to the disk what is written while the next bytes are; to wait for
             the rest is the caller's.
     """
@@ -75,7 +75,7 @@ class OutputFiles:
         """Writes the bytes of a stored array from `offset` on.
 
         Returns:
-            Their SHA-256: what is known of the source, or what its bytes will be found to be. It is not
+            Their BLAKE3: what is known of the source, or what its bytes will be found to be. It is not
             taken from the copy, so that it also tells whether copying went well.
 
         Raises:

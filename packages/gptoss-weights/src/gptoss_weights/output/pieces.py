@@ -10,7 +10,7 @@ from gptoss_weights.output.files import OutputFiles
 __all__ = ["Checksum", "Output", "Piece", "whole_files", "write_pieces"]
 
 type Checksum = str | Future[str] | None
-"""SHA-256, or what will give it, or nothing."""
+"""BLAKE3, or what will give it, or nothing."""
 
 MOST_UNHASHED = 4  # pieces that are written while checksums of earlier ones are still being computed
 
@@ -73,7 +73,7 @@ def write_pieces(
         pieces: All pieces.
         files: Where to.
         done: Keys of the pieces that were written before.
-        record: Called with the key of each piece that is written, and with its SHA-256 if it has one.
+        record: Called with the key of each piece that is written, and with its BLAKE3 if it has one.
 
     Yields:
         Bytes of pieces that are done, as soon as they are recorded.
