@@ -40,6 +40,14 @@ def test_every_byte_under_every_scale_decodes_as_the_format_says(dtype: np.dtype
 
 
 @pytest.mark.parametrize("dtype", [BFLOAT16, np.dtype(np.float32)])
+def test_a_scale_alone_decodes_as_among_all_others(dtype: np.dtype) -> None:
+    packed = every_byte_under_every_scale()
+    together = packed.decode(dtype)
+    for scale in range(256):
+        np.testing.assert_array_equal(packed[scale].decode(dtype).view(np.uint8), together[scale].view(np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, np.dtype(np.float32)])
 def test_decode_is_bit_equal_to_the_official_code(reference: Path, dtype: np.dtype) -> None:
     golden = reference / "tiny.golden.safetensors"
     arrays = {}

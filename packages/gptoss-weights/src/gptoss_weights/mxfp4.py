@@ -7,7 +7,7 @@ the scale 127, each with its lowest bit (which no code needs) set where the valu
 left of the scale is a sum in the exponent of those: `values += is_not_zero * (exponent - 1)`, three
 vectorised integer operations. Blocks whose result would leave the normal numbers are rare and are
 looked up apart, by scale and byte. float32 is bfloat16, widened. It works in chunks of about a core's
-cache: beyond the result it holds the table, and 1.5 MiB a thread. A large result takes the memory that
+cache: beyond the result it holds the table, and a megabyte a thread. A large result takes the memory that
 an earlier one has left (`recycled_memory`).
 """
 
@@ -32,7 +32,7 @@ FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _MANTISSA_BITS = 7  # of bfloat16
 _NORMAL_SCALES = (2, LARGEST_EXACT_SCALE)  # under these every code but zero decodes to a normal number
-_CHUNK_BLOCKS = 1 << 13  # 512 KiB of bfloat16; with fewer, calling numpy costs more than missing the cache
+_CHUNK_BLOCKS = 1 << 12  # 256 KiB of bfloat16; with fewer, calling numpy costs more than missing the cache
 _BLOCKS_PER_THREAD = 1 << 16  # with less work a thread costs more than it saves
 
 
@@ -145,6 +145,7 @@ def _decode_blocks(blocks: np.ndarray, scales: np.ndarray, bits: np.ndarray) -> 
     pairs_buffer = np.empty((longest, BYTES_PER_BLOCK // 2), np.intp)
     exponents_buffer = np.empty((longest, MXFP4_BLOCK_SIZE), np.uint16)
     narrow_buffer = np.empty((longest if bits.dtype == np.uint32 else 0, MXFP4_BLOCK_SIZE), np.uint16)
+    are_all_normal = _are_normal(scales)
     for start in range(0, len(bits), _CHUNK_BLOCKS):
         chunk = slice(start, start + _CHUNK_BLOCKS)
         wide, count = bits[chunk], len(bits[chunk])
@@ -152,14 +153,21 @@ def _decode_blocks(blocks: np.ndarray, scales: np.ndarray, bits: np.ndarray) -> 
         pairs, exponents = pairs_buffer[:count], exponents_buffer[:count]
         np.copyto(pairs, blocks[chunk].view(np.uint16), casting="unsafe")
         np.take(_four_values(), pairs, out=values.view(np.uint64), mode="wrap")
-        np.take(_exponent_rows(), scales[chunk], axis=0, out=exponents.view(np.uint64), mode="wrap")
         is_not_zero = pairs.view(np.uint16)  # the pairs have been looked up; their memory serves again
-        np.bitwise_and(values, np.uint16(1), out=is_not_zero)
+        np.bitwise_and(values, np.uint16(1), out=is_not_zero)  # before the cache forgets them
+        np.take(_exponent_rows(), scales[chunk], axis=0, out=exponents.view(np.uint64), mode="wrap")
         np.multiply(is_not_zero, exponents, out=exponents)
         np.add(values, exponents, out=values)
-        _decode_beyond_normal(blocks[chunk], scales[chunk], values)
+        if not are_all_normal:
+            _decode_beyond_normal(blocks[chunk], scales[chunk], values)
         if bits.dtype == np.uint32:
             np.left_shift(values, np.uint32(16), out=wide, dtype=np.uint32)
+
+
+def _are_normal(scales: np.ndarray) -> bool:
+    """Whether no value under any of these scales can be subnormal or infinite."""
+    smallest, largest = _NORMAL_SCALES
+    return scales.size > 0 and bool(scales.min() >= smallest and scales.max() <= largest)
 
 
 def _decode_beyond_normal(blocks: np.ndarray, scales: np.ndarray, values: np.ndarray) -> None:
