@@ -148,6 +148,17 @@ def genai(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON, tags=["cpu"], default=False)
+def maxtext(session: nox.Session) -> None:
+    """Our Orbax trees in MaxText, and its own back in ours; installs gigabytes beside the lock."""
+    theirs = Path(session.create_tmp()) / "maxtext"
+    session.run_install("uv", "venv", "--quiet", "--clear", f"--python={PYTHON}", str(theirs))
+    # Alone it installs nothing that it imports; [tpu] runs on a CPU as well.
+    session.run_install("uv", "pip", "install", "--quiet", f"--python={theirs}", "maxtext[tpu]==0.2.5")
+    install_locked(session, "--only-group=workspace")
+    session.run("python", "tests/maxtext/check.py", str(theirs / "bin" / "python"))
+
+
+@nox.session(python=PYTHON, tags=["cpu"], default=False)
 def bench(session: nox.Session) -> None:
     """Every benchmark: packages/*/benchmarks/bench_*.py, one after the other."""
     scripts = sorted(ROOT.glob("packages/*/benchmarks/bench_*.py"))
