@@ -3,17 +3,21 @@
 import dataclasses
 import hashlib
 import http.server
+import itertools
 import json
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from gptoss_weights import NetworkError
+from gptoss_weights.hub import download_checkpoint
+from gptoss_weights.hub.plan import STATE_FOLDER
 from gptoss_weights.testing import write_tiny_checkpoint
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
@@ -305,3 +309,47 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         "tokenizer.json": b'{"model": {}}' * 50,
         "tokenizer_config.json": b"{}",
     }
+
+
+@pytest.fixture(scope="session")
+def patience() -> dict[str, Any]:
+    """How long tests wait for a server, and how often they ask again."""
+    return {"timeout_s": 5, "retries": 2, "backoff_s": 0.01}
+
+
+@pytest.fixture(scope="session")
+def download(patience: dict[str, Any]) -> Callable[..., Any]:
+    """Downloads the repository from the Hub that it is given, with that patience unless told otherwise."""
+
+    def download(hub: FakeHub, output: Path, **options: Any) -> Any:
+        return download_checkpoint(REPO, output=output, endpoint=hub.endpoint, **(patience | options))
+
+    return download
+
+
+@pytest.fixture(scope="session")
+def interrupt(download: Callable[..., Any]) -> Callable[..., None]:
+    """Leaves a download behind of which that many bytes of the weights have arrived."""
+
+    def interrupt(hub: FakeHub, output: Path, after: int) -> None:
+        hub.breaks = itertools.chain([("whole", 0)], itertools.repeat(("cut", after)))  # the tokenizer comes first
+        with pytest.raises(NetworkError):
+            download(hub, output, retries=0)
+        hub.breaks = iter(())
+        hub.requests.clear()
+
+    return interrupt
+
+
+@pytest.fixture(scope="session")
+def files_below() -> Callable[[Path], dict[str, bytes]]:
+    """Every file below a folder, by its path from there."""
+    return lambda folder: {
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def partial_files() -> Callable[[Path], list[Path]]:
+    """What has arrived of files that are not whole yet."""
+    return lambda output: sorted((output / STATE_FOLDER).glob("*.incomplete"))
