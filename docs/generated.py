@@ -5,6 +5,7 @@ An mkdocs hook: a line `<!-- generated: NAME ARGUMENT -->` becomes what the func
 
 import importlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -39,14 +40,20 @@ def fill(marker: re.Match[str]) -> str:
 
 
 def commands(package: str) -> str:
-    """The help of each command of a package, as the terminal shows it."""
+    """The help of each command of a package, and of each command of a group, as the terminal shows it."""
     group = importlib.import_module(f"{package.replace('-', '_')}.cli").main
-    context = click.Context(group, info_name=package)
-    parts = [shown_help(group, context)]
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
-        parts += [f"### `{package} {name}`", shown_help(command, click.Context(command, context, info_name=name))]
-    return "\n\n".join(parts)
+    return "\n\n".join(helps(group, click.Context(group, info_name=package)))
+
+
+def helps(command: click.Command, context: click.Context) -> Iterator[str]:
+    """A command's help, then those of its own commands, each under its name."""
+    yield shown_help(command, context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            within = click.Context(inner, parent=context, info_name=name)
+            yield f"### `{within.command_path}`"
+            yield from helps(inner, within)
 
 
 def shown_help(command: click.Command, context: click.Context) -> str:

@@ -1,9 +1,11 @@
 """The commands are one family: help with examples, one version, the same exit codes and options."""
 
 import importlib
+import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -19,9 +21,18 @@ READS_A_MISSING_FOLDER = {
 
 
 def commands(package: str) -> dict[str, click.Command]:
+    """Every command by its words behind the package's name, those of groups as `golden make`."""
     group = importlib.import_module(f"{package.replace('-', '_')}.cli").main
+    return dict(inner_commands(group, ""))
+
+
+def inner_commands(group: click.Group, prefix: str) -> Iterator[tuple[str, click.Command]]:
     context = click.Context(group)
-    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from inner_commands(command, f"{prefix}{name} ")
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +45,7 @@ def test_help_lists_every_command_with_its_sentence(package):
     result = run(package, "--help")
     assert result.returncode == OK
     for name, command in commands(package).items():
-        assert name in result.stdout
+        assert name.partition(" ")[0] in result.stdout
         assert command.get_short_help_str(), name
 
 
@@ -87,3 +98,15 @@ def test_both_engines_spell_their_options_alike():
             for package, name in (("gptoss-model", theirs), ("gptoss-onnx", ours))
         )
         assert (model - onnx, onnx - model) == (of_jax, of_onnx), ours
+
+
+def test_page_of_a_package_shows_every_command(package):
+    path = Path(__file__).parent.parent / "docs" / "generated.py"
+    spec = importlib.util.spec_from_file_location("generated", path)
+    generated = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generated)
+    page = generated.on_page_markdown(f"<!-- generated: commands {package} -->")
+    for name, command in commands(package).items():
+        assert f"### `{package} {name}`" in page
+        assert f"Usage: {package} {name} " in page
+        assert all(option.opts[0] in page for option in command.params if isinstance(option, click.Option))

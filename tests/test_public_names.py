@@ -9,6 +9,7 @@ from pathlib import Path
 NEEDS_TORCH = {  # PyTorch is in the session `oracles` only
     "gptoss_parity.sources.openai_torch",
     "gptoss_parity.sources.openai_tracing",
+    "gptoss_parity.sources.torch_tensors",
     "gptoss_parity.sources.transformers",
 }
 

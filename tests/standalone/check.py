@@ -95,6 +95,7 @@ CLAIMS = {
             "gptoss_parity.sources.onnx",
             "gptoss_parity.sources.openai_torch",
             "gptoss_parity.sources.openai_tracing",
+            "gptoss_parity.sources.torch_tensors",
             "gptoss_parity.sources.transformers",
         ),
     ),

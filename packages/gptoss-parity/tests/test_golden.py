@@ -9,7 +9,8 @@ from gptoss_parity.golden import is_golden, load_golden, make_golden, sample_log
 from gptoss_parity.golden_check import check_golden
 from gptoss_parity.selftest import FAULTS, selftest_checkpoint
 from gptoss_parity.sources.plain import PlainSource
-from gptoss_parity.trace import save_trace
+from gptoss_parity.tensor_files import read_tensors, write_tensors
+from gptoss_parity.trace import Trace, save_trace
 from gptoss_weights import CheckpointError
 
 TOKENS = [(7 * token) % 160 for token in range(60)]
@@ -95,6 +96,37 @@ def test_whole_trace_is_no_golden(recorded, tmp_path):
     save_trace(recorded, tmp_path / "whole.safetensors")
     with pytest.raises(CheckpointError, match=r"no golden; expected format 'gptoss-golden/1'"):
         load_golden(tmp_path / "whole.safetensors")
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["router_logits", "router_indices", "layers.1.", "sampled.layers.2.output", "sampled.embedding", "activated"],
+)
+def test_golden_that_has_lost_a_probe_is_refused(recorded, golden, tmp_path, lost):
+    strings, tensors = read_tensors(tmp_path / "a.golden.safetensors")
+    write_tensors(tmp_path / "less.safetensors", strings, {n: a for n, a in tensors.items() if lost not in n})
+    with pytest.raises(CheckpointError, match=r"lacks a probe that its model has") as caught:
+        load_golden(tmp_path / "less.safetensors")
+    assert lost.removeprefix("sampled.") in str(caught.value)
+
+
+def test_golden_without_a_probe_is_refused(golden, tmp_path):
+    strings, tensors = read_tensors(tmp_path / "a.golden.safetensors")
+    kept = {name: tensors[name] for name in ("tokens", "rows", "token_ids")}
+    write_tensors(tmp_path / "none.safetensors", strings | {"partial": "true"}, kept)
+    with pytest.raises(CheckpointError, match="holds no probe"):
+        load_golden(tmp_path / "none.safetensors")
+
+
+def test_golden_of_a_source_that_knows_logits_only_is_one(recorded, tmp_path):
+    metadata = dataclasses.replace(recorded.metadata, is_partial=True)
+    save_golden(
+        make_golden(Trace(recorded.tokens, {"logits": recorded["logits"]}, metadata)), tmp_path / "l.safetensors"
+    )
+    comparison = check_golden(load_golden(tmp_path / "l.safetensors"), recorded)
+    assert comparison.passed, comparison.verdict
+    assert [probe.name for probe in comparison.probes] == ["logits"]
+    assert comparison.warnings == ("the golden (numpy) holds logits only; nothing else could be compared",)
 
 
 def test_block_debug_probes_are_judged_by_limits_of_their_own(recorded):

@@ -50,6 +50,8 @@ def test_golden_compares_by_its_logits_alone(trace, edited, tmp_path):
         ("[1]", "expected keys prompt, tokens, logits"),
         ('{"tokens": [1]}', "found tokens"),
         ('{"tokens": ["a"], "logits": [[1.0]]}', "not a list of token ids"),
+        ('{"tokens": [], "logits": []}', "not a list of token ids"),
+        ('{"tokens": [1, 2], "logits": [[1.0, 2.0], [3.0]]}', "expected 2 lists of numbers, all of one length"),
         ('{"tokens": [1, 2], "logits": [[1.0]]}', r"not \[T, V\]; expected 2 lists"),
         ('{"tokens": [1, 2], "logits": [[1.0], [1.0, 2.0]]}', r"not \[T, V\]"),
         ('{"tokens": [1], "logits": [[NaN]]}', "not finite"),

@@ -1,7 +1,7 @@
 import click
 import pytest
 from gptoss_parity.prompts import given_prompts
-from gptoss_weights import CheckpointError
+from gptoss_weights import CheckpointError, ConversationError
 from gptoss_weights.demo import demo_checkpoint
 
 
@@ -27,6 +27,12 @@ def test_prompts_are_cut(checkpoint):
 def test_unknown_id_is_a_usage_error(checkpoint):
     with pytest.raises(click.BadParameter, match="not in the vocabulary"):
         given_prompts(checkpoint, tokens=[99999])
+
+
+def test_bad_message_is_named_with_its_line(checkpoint, tmp_path):
+    (tmp_path / "prompts").write_text('hello\n{"messages": [{"role": "king", "content": "x"}]}')
+    with pytest.raises(ConversationError, match=r"prompts:2: messages\[0\]: a message has no role"):
+        given_prompts(checkpoint, path=tmp_path / "prompts")
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,18 @@ which is exact; a float32 run in float32, since float16 would be coarser than wh
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from gptoss_weights import CheckpointError
+from gptoss_weights import BLOCK_DEBUG_PROBES, CheckpointError, probe_specs
 
 from gptoss_parity.canaries import canary_positions
 from gptoss_parity.expert_order import in_expert_order
 from gptoss_parity.probe_names import ProbeName, parse_probe_name
 from gptoss_parity.tensor_files import read_tensors, write_tensors
-from gptoss_parity.trace import Trace, TraceMetadata
+from gptoss_parity.trace import TOKENS, Trace, TraceMetadata
 
 __all__ = ["GOLDEN_FORMAT", "Golden", "is_golden", "load_golden", "make_golden", "sample_logits", "save_golden"]
 
@@ -90,9 +90,8 @@ def make_golden(
     kept = np.unique([*canaries, *_spread(tokens, rows)[: max(0, rows - len(canaries))]])
     chosen = np.argsort(-trace[_LOGITS][kept], axis=-1, kind="stable")[:, :token_ids]
     routing = {name: array for name, array in trace.items() if _kind(name) in _ROUTING}
-    metadata = dataclasses.replace(trace.metadata, is_partial=True)
     golden = Golden(
-        routing=Trace(trace.tokens, routing, metadata, where=trace.where),
+        routing=Trace(trace.tokens, routing, trace.metadata, where=trace.where),
         rows=kept,
         token_ids=chosen,
         sampled={},
@@ -157,6 +156,7 @@ def load_golden(path: Path) -> Golden:
     for name, array in sampled.items():
         if parse_probe_name(name) is None or array.ndim != len("RC") or len(array) != len(rows):
             raise CheckpointError("the golden's rows and this probe do not fit", where=f"{path}: {name}")
+    _require_every_probe({*routing, *sampled}, metadata, str(path))
     return Golden(
         routing=Trace(tokens, routing, metadata, where=str(path)),
         rows=rows,
@@ -165,6 +165,18 @@ def load_golden(path: Path) -> Golden:
         columns=columns,
         where=str(path),
     )
+
+
+def _require_every_probe(names: Set[str], metadata: TraceMetadata, where: str) -> None:
+    """A golden that has lost a probe would find fewer faults and say nothing of it."""
+    if not any(parse_probe_name(name) is not None for name in names):
+        raise CheckpointError("the golden holds no probe", where=where)
+    if metadata.config is None or metadata.is_partial:
+        return
+    has_inner = any(_kind(name) in BLOCK_DEBUG_PROBES for name in names)
+    for name in probe_specs(metadata.config, 1, block_debug=has_inner):
+        if name != TOKENS and name not in names:
+            raise CheckpointError("the golden lacks a probe that its model has", where=f"{where}: {name}")
 
 
 def sample_logits(logits: np.ndarray, token_ids: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """A trace against a golden: what the golden keeps is compared, with the limits that whole traces are held to."""
 
+import dataclasses
+
 import numpy as np
 from gptoss_weights import CheckpointError
 
@@ -72,9 +74,13 @@ def check_golden(
     lacking = [name for name in golden.sampled if name not in candidate]
     if lacking and not candidate.metadata.is_partial:
         raise CheckpointError("the trace lacks a probe that the golden has", where=f"{candidate.where}: {lacking[0]}")
-    return judge(
+    comparison = judge(
         reference, candidate, limits, routing, ordered, logits=sampled.get("logits"), check=check, judge_all=judge_all
     )
+    if not golden.metadata.is_partial:
+        return comparison
+    only = f"the golden ({golden.metadata.source}) holds {', '.join(sampled)} only; nothing else could be compared"
+    return dataclasses.replace(comparison, warnings=(*comparison.warnings, only))
 
 
 def _order(name: str) -> tuple[int, int, int]:

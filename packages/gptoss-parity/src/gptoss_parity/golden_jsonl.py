@@ -84,12 +84,13 @@ def _read_line(line: str, where: str) -> Trace:
         found = ", ".join(document) if isinstance(document, dict) else type(document).__name__
         raise CheckpointError("the line is no golden", where=where, expected="keys prompt, tokens, logits", found=found)
     tokens, logits = document["tokens"], document["logits"]
-    if not isinstance(tokens, list) or not all(isinstance(token, int) and token >= 0 for token in tokens):
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(t, int) and t >= 0 for t in tokens):
         raise CheckpointError("tokens are not a list of token ids", where=where)
     try:
         array = np.array(logits, dtype=np.float32)
-    except (TypeError, ValueError):
-        array = np.empty(0, np.float32)
+    except (TypeError, ValueError):  # lists of several lengths, or not of numbers
+        expected = f"{len(tokens)} lists of numbers, all of one length"
+        raise CheckpointError("logits are not [T, V]", where=where, expected=expected) from None
     if array.ndim != len("TV") or len(array) != len(tokens) or not array.size:
         expected = f"{len(tokens)} lists of one length, one a token"
         raise CheckpointError("logits are not [T, V]", where=where, expected=expected, found=f"shape {array.shape}")

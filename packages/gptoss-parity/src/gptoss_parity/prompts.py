@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gptoss_weights import Checkpoint, CheckpointError
+from gptoss_weights import Checkpoint, CheckpointError, ConversationError
 from gptoss_weights.token_ids import require_known_tokens
 
 __all__ = ["Prompt", "given_prompts"]
@@ -125,7 +125,11 @@ def _from_messages(checkpoint: Checkpoint, messages: list[Any], where: str) -> P
     from gptoss_weights.text.harmony import conversation_from_json, load_harmony_encoding
 
     encoding = load_harmony_encoding(checkpoint)
-    tokens = encoding.render_conversation_for_completion(conversation_from_json(messages))
+    try:
+        conversation = conversation_from_json(messages)
+    except ConversationError as error:
+        raise ConversationError(str(error), where=where) from None
+    tokens = encoding.render_conversation_for_completion(conversation)
     return Prompt(_in_vocabulary(checkpoint, tokens, where), encoding.decode(tokens))
 
 

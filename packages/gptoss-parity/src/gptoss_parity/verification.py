@@ -115,8 +115,8 @@ def verify(verification: Verification, *, progress: Progress = lambda _: None) -
     if len(installed) < 2:
         raise MissingDependencyError(
             "there are no two sources to compare",
-            found=f"only {installed[0].source!r} is installed" if installed else "none is installed",
-            fix=" ".join(problem.sentence for problem in not_run) or "Name a second one with --sources.",
+            found=f"{installed[0].source!r} alone" if installed else "none that is installed",
+            fix=" ".join(problem.sentence for problem in not_run) or "Name a second one.",
         )
     with tempfile.TemporaryDirectory(prefix="gptoss-parity-") as scratch:
         return _Runs(verification, Path(scratch), progress).report(installed, not_run)

@@ -171,6 +171,7 @@ def test_damaged_checkpoint_of_the_reference_is_bad_input(run, tmp_path):
         (("--sources", "numpy,tf"), "'tf' is not one of"),
         (("--sources", "onnx:bfloat16,numpy"), "computes in float32 only"),
         (("--sources", "numpy,numpy"), "stands there twice"),
+        (("--sources", "numpy"), "'numpy' alone is compared with nothing"),
         (("--tokens", "1", "--random-tokens", "3"), "Give one of"),
         (("--tokens", "1", "--judge-all"), "--judge-all goes with"),
         (("--tokens", "1", "--hidden", "nan"), "at least 0"),

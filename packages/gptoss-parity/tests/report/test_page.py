@@ -99,3 +99,9 @@ def test_writing_replaces_its_own_files_only(sound, tmp_path):
     assert re.fullmatch(r"\d{8}T\d{6}Z_summary\.md", paths.markdown.name)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert "Parity holds" in (tmp_path / "report.html").read_text()
+
+
+def test_print_loses_nothing(page):
+    rules = page.partition("@media print {")[2].partition("</style>")[0]
+    assert ".scroll, figure .frame { overflow: visible; }" in rules  # paper cannot be scrolled
+    assert "break-inside: avoid" in rules

@@ -1,8 +1,12 @@
+import ast
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from gptoss_parity import SOURCES, make_source
+from gptoss_parity.sources import _ENTRIES
 from gptoss_weights import MissingDependencyError
 
 
@@ -56,3 +60,28 @@ def test_core_imports_no_framework():
 
 def test_sources_are_those_of_the_command_line():
     assert SOURCES == ("torch", "hf", "jax", "onnx", "numpy")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_source_imports_its_own_extra_and_no_other(name):
+    """Read from the sources, for no environment has each extra alone."""
+    entry = _ENTRIES[name]
+    others = {module for each in _ENTRIES.values() for module in each.imports} - set(entry.imports)
+    imported = imported_from(f"gptoss_parity.sources.{entry.module}", set())
+    assert others & imported == set()
+    assert set(entry.imports) <= imported | {"onnx", "onnx_ir", "flax"}  # which siblings bring
+
+
+def imported_from(module: str, seen: set[str]) -> set[str]:
+    """Top-level names that a module of ours imports, and those that it imports of ours do, type checking aside."""
+    seen.add(module)
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text())
+    found: set[str] = set()
+    for node in tree.body:
+        names = [node.module] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for imported in names:
+            found.add(imported.partition(".")[0])
+            if imported.startswith("gptoss_parity") and imported not in seen:
+                found |= imported_from(imported, seen)
+    return found

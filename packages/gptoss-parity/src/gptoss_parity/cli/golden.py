@@ -11,13 +11,15 @@ from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 from gptoss_weights.token_ids import token_ids_callback
 
 from gptoss_parity.cli.limits import limit_options, logits_check
-from gptoss_parity.cli.source_options import SourceChoice, SourceSettings, source_options
-from gptoss_parity.sources import SOURCES, LoadingSource, make_source
+from gptoss_parity.cli.recording import made_source, opened_checkpoint, recorded
+from gptoss_parity.cli.source_options import SourceSettings, source_options
+from gptoss_parity.sources import SOURCES
 
 if TYPE_CHECKING:
     from gptoss_weights import Checkpoint
 
     from gptoss_parity.compare import Comparison
+    from gptoss_parity.sources import Dtype, LoadingSource
     from gptoss_parity.trace import Trace
 
 __all__ = ["golden_command"]
@@ -80,18 +82,17 @@ def make_command(
 
     if (prompt is None) == (tokens is None):
         raise click.UsageError("Give either --prompt or --tokens.")
-    opened = _opened(checkpoint, config, max_layers)
+    implementation, dtype = made_source(source, settings)
+    opened = opened_checkpoint(checkpoint, config, source=source, settings=settings, max_layers=max_layers)
     [given] = given_prompts(opened, text=prompt, tokens=tokens)
-    trace = _recorded(opened, given.tokens, source, settings, block_debug=block_debug)
+    trace = recorded(implementation, opened, given.tokens, dtype=dtype, block_debug=block_debug)
     if output.suffix == _JSONL:
         write_golden_jsonl([(given.text or "", trace)], output)
     else:
         command = shlex.join(["gptoss-parity", *sys.argv[1:]])
         golden = make_golden(trace.with_command(command), rows=rows, columns=columns, token_ids=top_k)
         save_golden(golden, output)
-    click.echo(
-        f"{output}: {_size(output)}, {len(trace.tokens)} tokens from {trace.metadata.source} in {settings.dtype}"
-    )
+    click.echo(f"{output}: {_size(output)}, {len(trace.tokens)} tokens from {trace.metadata.source} in {dtype}")
 
 
 @golden_command.command("inspect")
@@ -142,8 +143,9 @@ def check_command(
     """  # noqa: D301 - the backslash is meant for click
     from gptoss_parity.report import comparison_table
 
-    opened = _opened(checkpoint, config, max_layers)
-    comparisons = list(_checked(golden, opened, source, settings, limits))
+    made = made_source(source, settings)
+    opened = opened_checkpoint(checkpoint, config, source=source, settings=settings, max_layers=max_layers)
+    comparisons = list(_checked(golden, opened, made, limits))
     click.echo(comparison_table(comparisons))
     for warning in dict.fromkeys(warning for comparison in comparisons for warning in comparison.warnings):
         click.echo(f"warning: {warning}", err=True)
@@ -153,7 +155,7 @@ def check_command(
 
 
 def _checked(
-    path: Path, checkpoint: "Checkpoint", source: str, settings: SourceSettings, limits: dict[str, Any]
+    path: Path, checkpoint: "Checkpoint", made: "tuple[LoadingSource, Dtype]", limits: dict[str, Any]
 ) -> "list[Comparison]":
     from gptoss_parity.compare import compare
     from gptoss_parity.golden import is_golden, load_golden
@@ -163,19 +165,20 @@ def _checked(
     from gptoss_parity.trace import load_trace
 
     check, judge_all, given = logits_check(limits)
+    source, dtype = made
 
-    def recorded(reference: "Trace", *, block_debug: bool) -> "Trace":
-        return _recorded(checkpoint, reference.tokens.tolist(), source, settings, block_debug=block_debug)
+    def run(reference: "Trace", *, block_debug: bool) -> "Trace":
+        return recorded(source, checkpoint, reference.tokens.tolist(), dtype=dtype, block_debug=block_debug)
 
     if path.suffix != _JSONL and is_golden(path):
         golden = load_golden(path)
-        trace = recorded(golden.routing, block_debug=any(_is_inner(name) for name in golden.sampled))
+        trace = run(golden.routing, block_debug=any(_is_inner(name) for name in golden.sampled))
         tolerances = tolerances_between(golden.metadata, trace.metadata).replace(**given)
         return [check_golden(golden, trace, tolerances, check=check, judge_all=judge_all)]
     references = read_golden_jsonl(path) if path.suffix == _JSONL else [load_trace(path)]
     comparisons = []
     for reference in references:
-        trace = recorded(reference, block_debug=any(_is_inner(name) for name in reference))
+        trace = run(reference, block_debug=any(_is_inner(name) for name in reference))
         tolerances = tolerances_between(reference.metadata, trace.metadata).replace(**given)
         comparisons.append(compare(reference, trace, tolerances, check=check, judge_all=judge_all))
     return comparisons
@@ -185,27 +188,6 @@ def _is_inner(name: str) -> bool:
     from gptoss_weights import BLOCK_DEBUG_PROBES
 
     return name.rpartition(".")[2] in BLOCK_DEBUG_PROBES
-
-
-def _opened(checkpoint: Path | str, config: Path | None, max_layers: int | None) -> "Checkpoint":
-    from gptoss_weights import open_checkpoint, trimmed
-
-    opened = open_checkpoint(checkpoint, config=config)
-    if max_layers is not None and max_layers < opened.config.num_hidden_layers:
-        opened = trimmed(opened, layers=max_layers)
-    return opened
-
-
-def _recorded(
-    checkpoint: "Checkpoint", tokens: list[int], source: str, settings: SourceSettings, *, block_debug: bool
-) -> "Trace":
-    implementation = make_source(source, **settings.keywords(source))
-    assert isinstance(implementation, LoadingSource)
-    dtype = settings.dtype_of(SourceChoice(name=source, dtype=None, is_asked_for=True))
-    try:
-        return implementation.record(checkpoint, tokens, dtype=dtype, block_debug=block_debug)
-    except ValueError as error:  # an option that does not go with this source or checkpoint
-        raise click.UsageError(str(error)) from None
 
 
 def _facts(path: Path) -> dict[str, Any]:

@@ -7,8 +7,9 @@ import click
 from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 from gptoss_weights.token_ids import token_ids_callback
 
+from gptoss_parity.cli.recording import made_source, opened_checkpoint, recorded
 from gptoss_parity.cli.source_options import SourceChoice, SourceSettings, source_options
-from gptoss_parity.sources import SOURCES, LoadingSource, make_source
+from gptoss_parity.sources import SOURCES
 
 __all__ = ["record_command"]
 
@@ -56,8 +57,6 @@ def record_command(
       gptoss-parity record gpt-oss-20b --source jax --prompt "Hello" --output jax.safetensors --dtype bfloat16
       gptoss-parity record gpt-oss-20b --source hf --tokens 976,9029,328 --output golden.jsonl
     """  # noqa: D301 - the backslash is meant for click
-    from gptoss_weights import open_checkpoint, trimmed
-
     from gptoss_parity.golden_jsonl import write_golden_jsonl
     from gptoss_parity.layerwise import LayerwiseSource
     from gptoss_parity.prompts import given_prompts
@@ -65,24 +64,13 @@ def record_command(
 
     if (prompt is None) == (tokens is None):
         raise click.UsageError("Give either --prompt or --tokens.")
-    implementation = make_source(source, **settings.keywords(source))
-    choice = SourceChoice(name=source, dtype=settings.dtype, is_asked_for=True)
-    if settings.dtype not in implementation.dtypes:
-        supported = ", ".join(implementation.dtypes)
-        raise click.BadParameter(f"the source {source!r} computes in {supported} only", param_hint="'--dtype'")
-    assert isinstance(implementation, LoadingSource)
-    opened = open_checkpoint(checkpoint, config=config)
+    implementation, dtype = made_source(source, settings)
+    opened = opened_checkpoint(checkpoint, config, source=source, settings=settings, max_layers=max_layers)
     [given] = given_prompts(opened, text=prompt, tokens=tokens, max_tokens=max_tokens)
-    if max_layers is not None and max_layers < opened.config.num_hidden_layers:
-        opened = trimmed(opened, layers=max_layers)
     implementation = LayerwiseSource(implementation) if layerwise else implementation
     forced = None if replay is None else load_trace(replay)
-    try:
-        trace = implementation.record(
-            opened, given.tokens, dtype=settings.dtype, block_debug=block_debug, choices=forced
-        )
-    except ValueError as error:  # an option that does not go with this source or checkpoint
-        raise click.UsageError(str(error)) from None
+    trace = recorded(implementation, opened, given.tokens, dtype=dtype, block_debug=block_debug, choices=forced)
+    choice = SourceChoice(name=source, dtype=dtype, is_asked_for=True)
     run = settings.run(
         choice, str(checkpoint), None if config is None else str(config), max_layers=max_layers, layerwise=layerwise
     )
@@ -92,8 +80,8 @@ def record_command(
     command = f"{run.command} {shlex.join(['--tokens', row, *more, '--output', str(output)])}"
     if output.suffix == _JSONL:
         write_golden_jsonl([(given.text or "", trace)], output)
-        click.echo(f"{output}: logits of {len(trace.tokens)} tokens from {implementation.name} in {settings.dtype}")
+        click.echo(f"{output}: logits of {len(trace.tokens)} tokens from {implementation.name} in {dtype}")
         return
     save_trace(trace.with_command(command), output)
     what = f"{len(trace)} probes of {len(trace.tokens)} tokens"
-    click.echo(f"{output}: {what} from {implementation.name} in {settings.dtype}")
+    click.echo(f"{output}: {what} from {implementation.name} in {dtype}")

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from gptoss_weights.cli_parameters import CHECKPOINT_PATH
 
 from gptoss_parity.sources import DTYPES, SOURCES, Dtype
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SourceChoice", "SourceSettings", "source_options", "sources_callback"]
 
 _SINGLE_DTYPE = ("onnx", "numpy")  # float32 and nothing else
+_WITH_OPTIONS = ("torch", "hf", "jax", "onnx")  # sources that options begin with
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,15 +88,18 @@ class SourceSettings:
             return "float32"
         return getattr(self, f"{choice.name}_dtype") or self.dtype
 
+    def checkpoint_of(self, source: str, common: Path | str) -> Path | str:
+        """A source's own checkpoint, or the common one."""
+        return getattr(self, f"{source}_checkpoint", None) or common
+
     def run(
         self, choice: SourceChoice, checkpoint: str, config: str | None, *, max_layers: int | None, layerwise: bool
     ) -> "SourceRun":
         """The source as it is to be run on its own checkpoint, or on the common one."""
         from gptoss_parity.verification import SourceRun
 
-        own = getattr(self, f"{choice.name}_checkpoint", None)
-        place, dtype = str(own or checkpoint), self.dtype_of(choice)
-        config = config if own is None else None
+        place, dtype = str(self.checkpoint_of(choice.name, checkpoint)), self.dtype_of(choice)
+        config = config if place == checkpoint else None
         words = ["gptoss-parity", "record", place, "--source", choice.name, "--dtype", dtype]
         words += self._words(choice.name)
         words += [] if config is None else ["--config", config]
@@ -156,12 +161,32 @@ def source_options[Function: Callable[..., Any]](command: Function) -> Callable[
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        _refuse_options_of_others(names, _sources_that_run(kwargs))
         settings = SourceSettings(**{name: kwargs.pop(name) for name in names})
         return command(*args, settings=settings, **kwargs)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
+
+
+def _sources_that_run(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of `--source` or `--sources`; those that run by default are the ones that have options."""
+    if "source" in arguments:
+        return (arguments["source"],)
+    return tuple(choice.name for choice in arguments["sources"] or ()) or _WITH_OPTIONS
+
+
+def _refuse_options_of_others(names: Sequence[str], running: Sequence[str]) -> None:
+    """An option of a source that does not run would be accepted and do nothing."""
+    context = click.get_current_context()
+    for name in names:
+        owner = name.partition("_")[0]
+        owners = {"torch", "hf"} if name == "torch_device" else {owner}
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_given and owner in _WITH_OPTIONS and not owners & set(running):
+            flag = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{flag} is for the source {owner!r}, which does not run here.")
 
 
 def sources_callback(

@@ -106,6 +106,10 @@ def verify_command(
     opened = open_checkpoint(checkpoint, config=config)
     rows, drawn = _prompts(opened, prompt, tokens, prompts, random_tokens, max_tokens, seed)
     choices = sources or _available_by_default()
+    if len(choices) < 2:
+        raise click.BadParameter(
+            f"{choices[0].name!r} alone is compared with nothing; name two", param_hint="'--sources'"
+        )
     runs = [
         settings.run(
             choice, str(checkpoint), None if config is None else str(config), max_layers=max_layers, layerwise=layerwise

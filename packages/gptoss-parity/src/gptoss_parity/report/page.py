@@ -122,12 +122,12 @@ def _figures(comparison: Comparison, prefix: str) -> list[dict[str, Any]]:
     if any(probe.name == "logits" for probe in comparison.probes):
         add(
             "Error by position",
-            "Yellow: flipped tokens; violet: tokens that see one. Dashed: the limit for a clean token.",
+            "Yellow: flipped tokens; violet: those that see one. Dashed: the limit for clean ones. A gap is exactly 0.",
             error_by_position(comparison, f"{prefix}-position"),
         )
         add(
             "KL by position",
-            "As beside; dotted orange: with the same experts. Dashed: --max-kl-div, if it was given.",
+            "As beside; dotted orange: with the same experts. Dashed: the largest KL allowed, where one was given.",
             kl_by_position(comparison, f"{prefix}-kl"),
         )
         add(

@@ -166,6 +166,8 @@ def _by_position(axes: Axes, comparison: Comparison, values: np.ndarray, limit: 
                 label, (position, 0.02), xycoords=("data", "axes fraction"),
                 xytext=(4, 0), textcoords="offset points", color=MUTED, fontsize=8,
             )  # fmt: skip
+    margin = 0.02 * len(shown)
+    axes.set_xlim(-margin, len(shown) - 1 + margin)  # tokens without a point on a log scale are there too
     axes.set_xlabel("position")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 

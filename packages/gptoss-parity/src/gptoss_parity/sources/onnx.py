@@ -62,6 +62,10 @@ class OnnxSource(LoadingSource):
     def load(self, checkpoint: Checkpoint, *, dtype: Dtype = "float32") -> "_OnnxRunner":
         """What runs the graph; it is exported when the first prompt comes, with the probes that are asked for."""
         require_dtype(self, dtype)
+        if self.folder is not None and self.profile != "portable":
+            raise ValueError(f"--onnx-profile is of an export that is made now, and --onnx names {self.folder}")
+        if self.folder is not None and self.folder.is_file() and self.mode != "exact":
+            raise ValueError(f"--onnx-mode is of exports of gptoss-onnx, and --onnx names another's, {self.folder}")
         if self.mode == "turbo" and self.folder is None and self.profile != "fast":
             raise ValueError(f"mode turbo is of exports with profile fast, not {self.profile} (--onnx-profile fast)")
         return _OnnxRunner(checkpoint, self)

@@ -8,28 +8,19 @@ sinks bf16, norm scales f32. In float32 the parameters are float32, to which bf1
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gpt_oss.torch.model as official_model
 import gpt_oss.torch.weights as official_weights
 import numpy as np
 import torch
-from gptoss_weights import BLOCK_DEBUG_PROBES, Checkpoint, GptOssConfig, MissingDependencyError, Mxfp4Tensor
+from gptoss_weights import Checkpoint, GptOssConfig, Mxfp4Tensor
 
-from gptoss_parity.sources.base import (
-    DTYPES,
-    Dtype,
-    ExpertChoices,
-    LoadingSource,
-    check_tokens,
-    forced_choices,
-    metadata_of,
-    require_dtype,
-)
+from gptoss_parity.sources.base import Dtype, require_dtype
 from gptoss_parity.sources.openai_tracing import forward_with_probes
-from gptoss_parity.trace import Trace
+from gptoss_parity.sources.torch_tensors import TorchRunner, TorchSource, checked_device, to_torch
 
-__all__ = ["OpenAITorchSource", "checked_device", "load_official_model", "official_parameter_names"]
+__all__ = ["OpenAITorchSource", "load_official_model", "official_parameter_names"]
 
 # The official parameter's name → canonical names, stacked along the rows (q, k and v are one matrix).
 _MODEL_PARAMETERS = {
@@ -56,20 +47,13 @@ _BLOCK_NAME = re.compile(r"block\.(\d+)\.(.+)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OpenAITorchSource(LoadingSource):
+class OpenAITorchSource(TorchSource):
     """Records what `gpt_oss.torch.model.Transformer` computes on a torch device."""
-
-    device: str = "cpu"
 
     @property
     def name(self) -> str:
         """What traces and reports call it."""
         return "openai-torch"
-
-    @property
-    def dtypes(self) -> tuple[Dtype, ...]:
-        """What it can compute in."""
-        return DTYPES
 
     def load(self, checkpoint: Checkpoint, *, dtype: Dtype = "float32") -> "_OfficialRunner":
         """The official model.
@@ -79,48 +63,21 @@ class OpenAITorchSource(LoadingSource):
         """
         require_dtype(self, dtype)
         model = load_official_model(checkpoint, dtype=dtype, device=self.device)
-        return _OfficialRunner(checkpoint, model, dtype, self)
+        return _OfficialRunner(checkpoint, dtype, self, ("gpt-oss",), {}, model)
 
 
 @dataclasses.dataclass(frozen=True)
-class _OfficialRunner:
-    checkpoint: Checkpoint
+class _OfficialRunner(TorchRunner):
     model: official_model.Transformer
-    dtype: Dtype
-    source: OpenAITorchSource
 
-    def run(self, tokens: Sequence[int], *, block_debug: bool = False, choices: ExpertChoices | None = None) -> Trace:
-        prompt = check_tokens(self.checkpoint, tokens)
-        forced = forced_choices(self.checkpoint, prompt, choices)
-        arrays = forward_with_probes(self.model, prompt, torch.device(self.source.device), forced=forced)
-        if not block_debug:
-            arrays = {name: a for name, a in arrays.items() if name.rpartition(".")[2] not in BLOCK_DEBUG_PROBES}
-        metadata = metadata_of(
-            self.checkpoint,
-            source=self.source.name,
-            dtype=self.dtype,
-            distributions=("gpt-oss", "gptoss-parity", "gptoss-weights", "torch"),
-            options={"device": self.source.device},
-            is_replayed=choices is not None,
-        )
-        return Trace(prompt, arrays, metadata)
-
-
-def checked_device(name: str) -> torch.device:
-    """The torch device of that name.
-
-    Raises:
-        MissingDependencyError: this machine has none.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise MissingDependencyError(
-            f"PyTorch cannot use the device {name!r} ({str(error).splitlines()[0]})",
-            fix="Choose another with --torch-device, or leave it out for the CPU.",
-        ) from None
-    return device
+    def forward(
+        self,
+        prompt: np.ndarray,
+        forced: Sequence[np.ndarray] | None,
+        *,
+        block_debug: bool,  # noqa: ARG002 - all are seen as they pass
+    ) -> Mapping[str, np.ndarray]:
+        return forward_with_probes(self.model, prompt, torch.device(self.source.device), forced=forced)
 
 
 def load_official_model(checkpoint: Checkpoint, *, dtype: Dtype, device: str = "cpu") -> official_model.Transformer:
@@ -164,10 +121,8 @@ class _CanonicalCheckpoint(official_weights.Checkpoint):  # type: ignore[misc]  
             packed = self._checkpoint.read(canonical)
             if not isinstance(packed, Mxfp4Tensor):
                 raise TypeError(f"{canonical} is not packed")
-            return _to_torch(packed.blocks if half == "blocks" else packed.scales, self.device_str)
-        rows = [
-            _to_torch(self._checkpoint.read_array(part), self.device_str) for part in official_parameter_names(name)
-        ]
+            return to_torch(packed.blocks if half == "blocks" else packed.scales, self.device_str)
+        rows = [to_torch(self._checkpoint.read_array(part), self.device_str) for part in official_parameter_names(name)]
         return torch.cat(rows)
 
 
@@ -184,13 +139,6 @@ def official_parameter_names(name: str) -> tuple[str, ...]:
     if match is None:
         return _MODEL_PARAMETERS[name]
     return tuple(f"model.layers.{match[1]}.{suffix}" for suffix in _LAYER_PARAMETERS[match[2]])
-
-
-def _to_torch(array: np.ndarray, device: str) -> torch.Tensor:
-    """A writable copy on the device; bfloat16 travels as its bits, which numpy and torch name differently."""
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).to(device)
-    return torch.from_numpy(np.array(array)).to(device)
 
 
 def _official_config(config: GptOssConfig) -> official_model.ModelConfig:

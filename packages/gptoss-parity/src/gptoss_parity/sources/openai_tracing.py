@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from gptoss_weights import layer_probe
 
+from gptoss_parity.sources.torch_tensors import to_numpy
+
 __all__ = ["forward_with_probes"]
 
 MOST_GATHERED_BYTES = 1 << 30  # of expert matrices: the official code copies k of them for every token
@@ -33,7 +35,7 @@ def forward_with_probes(
     tracer = _Tracer(None if forced is None else [torch.as_tensor(layer, device=device) for layer in forced])
     with torch.inference_mode(), tracer.watching(model):
         model(torch.as_tensor(tokens, device=device))
-    return {name: _to_numpy(torch.cat(pieces)) for name, pieces in tracer.captured.items()}
+    return {name: to_numpy(torch.cat(pieces)) for name, pieces in tracer.captured.items()}
 
 
 class _Tracer:
@@ -144,8 +146,3 @@ def _in_pieces(mlp: official_model.MLPBlock) -> Iterator[None]:
         yield
     finally:
         del mlp.forward  # the class's own again
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-    return array

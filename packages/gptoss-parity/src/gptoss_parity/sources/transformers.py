@@ -17,23 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers.models.gpt_oss.modeling_gpt_oss as modeling
-from gptoss_weights import BLOCK_DEBUG_PROBES, Checkpoint, Mxfp4Tensor, layer_probe
+from gptoss_weights import Checkpoint, Mxfp4Tensor, layer_probe
 from gptoss_weights.stored_checkpoint import StoredCheckpoint
 from transformers import GptOssConfig, GptOssForCausalLM, Mxfp4Config
 from transformers.utils import logging
 
-from gptoss_parity.sources.base import (
-    DTYPES,
-    Dtype,
-    ExpertChoices,
-    LoadingSource,
-    check_tokens,
-    forced_choices,
-    metadata_of,
-    require_dtype,
-)
-from gptoss_parity.sources.openai_torch import checked_device
-from gptoss_parity.trace import Trace
+from gptoss_parity.sources.base import Dtype, require_dtype
+from gptoss_parity.sources.torch_tensors import TorchRunner, TorchSource, checked_device, to_numpy, to_torch
 
 __all__ = ["TransformersSource"]
 
@@ -42,20 +32,13 @@ _EXPERT_MATRIX = re.compile(r".*\.mlp\.experts\.(gate_up_proj|down_proj)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformersSource(LoadingSource):
+class TransformersSource(TorchSource):
     """Records what `GptOssForCausalLM` computes on a torch device."""
-
-    device: str = "cpu"
 
     @property
     def name(self) -> str:
         """What traces and reports call it."""
         return "transformers"
-
-    @property
-    def dtypes(self) -> tuple[Dtype, ...]:
-        """What it can compute in."""
-        return DTYPES
 
     def load(self, checkpoint: Checkpoint, *, dtype: Dtype = "float32") -> "_TransformersRunner":
         """The model.
@@ -68,39 +51,24 @@ class TransformersSource(LoadingSource):
         folder = _folder(checkpoint)
         with _quiet():
             model = _own_reading(folder, dtype) if folder is not None else _our_reading(checkpoint, dtype)
-        reading = "transformers" if folder is not None else "gptoss-weights"
-        return _TransformersRunner(checkpoint, model.to(device).eval(), dtype, self, reading)
+        options = {"weights read by": "transformers" if folder is not None else "gptoss-weights"}
+        return _TransformersRunner(checkpoint, dtype, self, ("transformers",), options, model.to(device).eval())
 
 
 @dataclasses.dataclass(frozen=True)
-class _TransformersRunner:
-    checkpoint: Checkpoint
+class _TransformersRunner(TorchRunner):
     model: Any  # GptOssForCausalLM
-    dtype: Dtype
-    source: TransformersSource
-    reading: str
 
-    def run(self, tokens: Sequence[int], *, block_debug: bool = False, choices: ExpertChoices | None = None) -> Trace:
-        prompt = check_tokens(self.checkpoint, tokens)
-        forced = forced_choices(self.checkpoint, prompt, choices)
+    def forward(
+        self, prompt: np.ndarray, forced: Sequence[np.ndarray] | None, *, block_debug: bool
+    ) -> Mapping[str, np.ndarray]:
         tracer = _Tracer(self.model, forced)
         ids = torch.as_tensor(prompt, device=self.source.device)[None]
         with torch.inference_mode(), tracer.watching():
             self.model(ids, use_cache=False)
             if block_debug:
                 tracer.look_into_experts()
-        arrays = {name: _to_numpy(value) for name, value in tracer.captured.items()}
-        if not block_debug:
-            arrays = {name: a for name, a in arrays.items() if name.rpartition(".")[2] not in BLOCK_DEBUG_PROBES}
-        metadata = metadata_of(
-            self.checkpoint,
-            source=self.source.name,
-            dtype=self.dtype,
-            distributions=("gptoss-parity", "gptoss-weights", "torch", "transformers"),
-            options={"device": self.source.device, "weights read by": self.reading},
-            is_replayed=forced is not None,
-        )
-        return Trace(prompt, arrays, metadata)
+        return {name: to_numpy(value) for name, value in tracer.captured.items()}
 
 
 class _Tracer:
@@ -251,7 +219,7 @@ def _our_reading(checkpoint: Checkpoint, dtype: Dtype) -> Any:
                 values = piece.decode(np.float32) if isinstance(piece, Mxfp4Tensor) else piece.astype(np.float32)
                 if _EXPERT_MATRIX.fullmatch(name):
                     values = values.swapaxes(-1, -2)
-                parameters[name][first : first + len(values)] = torch.from_numpy(np.ascontiguousarray(values))
+                parameters[name][first : first + len(values)] = to_torch(values, "cpu")
     return model
 
 
@@ -267,8 +235,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if shows_bars:
             logging.enable_progress_bar()
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
-    return array
