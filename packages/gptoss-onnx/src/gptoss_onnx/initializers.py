@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-import onnx_ir as ir
 from gptoss_weights import StoredArray, TensorSpec
 
+from gptoss_onnx import ir
 from gptoss_onnx.forms import codes_name, kernel_name, scales_name, table_name
 from gptoss_onnx.graph import Fp4Experts, GraphBuilder, Int8Experts, Int8Matrix, Kernel, PackedExperts
 from gptoss_onnx.weight_files import WeightFiles
@@ -28,7 +28,7 @@ class ExternalParameters:
     def _external(self, name: str, place: StoredArray, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
         path = place.path.as_posix()
         return self._op.initializer(
-            ir.ExternalTensor(path, place.offset, place.nbytes, dtype, shape=ir.Shape(shape), name=name)
+            ir.ExternalTensor(name=name, dtype=dtype, shape=shape, path=path, offset=place.offset, length=place.nbytes)
         )
 
     def float32(self, name: str) -> ir.Value:

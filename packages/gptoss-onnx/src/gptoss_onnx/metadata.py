@@ -46,7 +46,7 @@ class ModelMetadata:
     Attributes:
         config: The geometry.
         source_format: Layout that the checkpoint was in.
-        source_digest: `Checkpoint.digest()` of the source.
+        source_digest: `gptoss_onnx.source_digest` of the checkpoint: over samples of every tensor.
         eos_token_ids: Ids that end a sequence.
         probes: Names of the outputs beside logits and cache.
         recipe: In which operators and numbers.

@@ -1,7 +1,6 @@
 """A linear layer over rows, y = x·Wᵀ + b."""
 
-import onnx_ir as ir
-
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import MICROSOFT, GraphBuilder
 from gptoss_onnx.graph.parameters import Int8Matrix, Kernel, Parameters
 from gptoss_onnx.recipe import INT8_BLOCK

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig, probe_specs
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.attending import grouped_attention, manual_attention
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block
@@ -15,9 +15,7 @@ from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
 from gptoss_onnx.recipe import Recipe
 
-__all__ = ["OPSET", "as_output", "build_graph", "cache_dtype", "cache_input", "cache_outputs", "graph_probes"]
-
-OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
+__all__ = ["as_output", "build_graph", "cache_dtype", "cache_input", "cache_outputs", "graph_probes"]
 
 
 def graph_probes(config: GptOssConfig) -> tuple[str, ...]:
@@ -101,14 +99,7 @@ def build_graph(
         for layer, cache in enumerate(present):
             outputs += cache_outputs(config, layer, cache, dtype)
     outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
-    return ir.Graph(
-        inputs,
-        outputs,
-        nodes=op.nodes,
-        initializers=list(op.initializers.values()),
-        opset_imports={"": OPSET} | dict.fromkeys(sorted(op.domains), 1),
-        name="gpt_oss",
-    )
+    return op.graph("gpt_oss", inputs, outputs)
 
 
 def cache_dtype(recipe: Recipe) -> ir.DataType:
@@ -141,5 +132,5 @@ def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int, dtype: ir.Da
 
 def as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
     """The value under its final name, with type and shape."""
-    value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
+    value.name, value.dtype, value.shape = name, dtype, shape
     return value

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Protocol
 
-import onnx_ir as ir
+from gptoss_onnx import ir
 
 __all__ = ["Fp4Experts", "Int8Experts", "Int8Matrix", "Kernel", "PackedExperts", "Parameters"]
 

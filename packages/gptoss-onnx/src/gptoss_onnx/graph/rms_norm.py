@@ -1,8 +1,8 @@
 """RMSNorm: x / sqrt(mean(x²) + eps) · scale."""
 
-import onnx_ir as ir
 from gptoss_weights import RMS_NORM_EPS
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import GraphBuilder
 
 __all__ = ["rms_norm"]
