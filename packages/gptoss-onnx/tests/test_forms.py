@@ -87,6 +87,15 @@ def test_rounded_matrices_are_within_a_step_and_mostly_half_and_the_routers_is_n
     assert kernel_name("model.layers.1.mlp.router.weight") in found
 
 
+def test_rounding_takes_rows_by_what_it_needs_for_its_work(source, monkeypatch):
+    """16 bytes a value, of which half a byte is left: by the size of what comes of it, slices would be too large."""
+    columns = source.config.hidden_size
+    monkeypatch.setattr("gptoss_onnx.forms.SLICE_BYTES", 5 * 16 * columns)
+    recipe = choose_recipe(source, profile="fast", dense="int4")
+    rounded = computed_arrays(source, recipe, ["model.layers.0.self_attn.q_proj.weight"])[0][0]
+    assert {len(codes) for _, (codes, _) in rounded.pieces()} <= {5, source.config.q_size % 5}
+
+
 def test_rotation_tables_cover_every_position_that_the_config_is_meant_for(source):
     found, _ = arrays(source, profile="fast")
     config = source.config

@@ -23,6 +23,7 @@ from gptoss_onnx.recipe import ROUNDED_BITS, ROUNDED_BLOCK, Recipe
 __all__ = ["ComputedArrays", "codes_name", "computed_arrays", "kernel_name", "scales_name", "table_name"]
 
 SLICE_BYTES = 16 << 20  # of the arrays at a time; what it takes to compute them is some times as much
+ROUNDING_BYTES = 16  # for a value that is rounded: four arrays of f32 at a time
 INT8_ZERO = 128
 SCALE_BIAS = 128  # 127 of MXFP4, and one for the doubled codes
 
@@ -37,16 +38,18 @@ class ComputedArrays:
     Attributes:
         shapes: Raw name → dtype and shape; all have as many rows.
         rows: Their rows start … stop − 1, in the same order.
+        row_bytes: What one row takes while it is computed, where that is more than what comes of it.
     """
 
     shapes: Shapes
     rows: Callable[[int, int], Rows]
+    row_bytes: int = 0
 
     def pieces(self) -> Iterator[tuple[int, Rows]]:
         """All rows, some at a time: the first row's number, and the rows."""
         count = next(iter(self.shapes.values()))[1][0]
         nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.shapes.values())
-        step = max(1, SLICE_BYTES // max(1, nbytes // count))
+        step = max(1, SLICE_BYTES // max(1, nbytes // count, self.row_bytes))
         for start in range(0, count, step):
             yield start, self.rows(start, min(start + step, count))
 
@@ -173,6 +176,7 @@ def _rounded_matrix(checkpoint: Checkpoint, name: str, bits: int) -> ComputedArr
             scales_name(name, bits): (np.dtype(np.float32), (out, blocks)),
         },
         rows,
+        row_bytes=ROUNDING_BYTES * columns,
     )
 
 
