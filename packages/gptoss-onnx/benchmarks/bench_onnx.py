@@ -1,17 +1,25 @@
-"""Export, prefill and decoding beside onnxruntime-genai, on one synthetic checkpoint, each in a process of its own.
+"""Export, prefill and decoding beside onnxruntime-genai, on one synthetic checkpoint.
 
 The medium model: hidden 1024, ffn 512, 8 layers, 32 experts of which 4 are chosen, vocabulary 32768,
-64 query heads and 8 key/value heads of 64, window 128; 546 M parameters, 160 M active a token. Rates
-are tokens a second of wall time; on a machine that others use too, CPU milliseconds a token say
-more. The error is the relative L2 of the prompt's last logits from those of our portable export, which
-the tests hold against the official code. Of onnxruntime-genai there run our folder as it is, and what its own
-builder makes (for which PyTorch and transformers must be installed); what is not installed is
-named and left out.
+64 query heads and 8 key/value heads of 64, window 128; 546 M parameters, 160 M active a token.
+
+Each export, and each opening, has a process of its own, whose memory is told. Rates are measured with all
+contestants open in one process, turn by turn, a few tokens each: what else the machine does hits all
+alike. CPU milliseconds a token say more than wall time where others use the machine too. The error is the
+relative L2 of the prompt's last logits from those of our portable export, which the tests hold against the
+official code.
+
+Of onnxruntime-genai there run our folder as it is, and what its own builder makes. For that, run this in an
+environment that has them: `pip install onnxruntime-genai transformers torch accelerate`. What is not
+installed is named and left out; what the builder has made already (minutes) is taken with `--built`:
+
+    python bench_onnx.py --built int8=medium-int8 --built int4=medium-int4 --threads 1
 """
 
 import importlib.util
 import json
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +33,7 @@ import click
 import numpy as np
 from gptoss_onnx import OnnxModel
 from gptoss_weights import open_checkpoint, random_checkpoint, save_checkpoint
+from gptoss_weights.demo import DEMO_CHECKPOINT_PATH
 from gptoss_weights.testing import tiny_config
 
 MEDIUM = {
@@ -49,7 +58,9 @@ type Report = dict[str, Any]
 EXPORTS: dict[str, list[str]] = {
     "portable": ["ours"],
     "fast": ["ours", "--profile", "fast"],
+    "fast, float32": ["ours", "--profile", "fast", "--experts", "float32"],
     "fast, dense int8": ["ours", "--profile", "fast", "--dense", "int8"],
+    "fast, dense int4": ["ours", "--profile", "fast", "--dense", "int4"],
     "builder fp32": ["builder", "fp32"],
     "builder int8": ["builder", "int8"],
     "builder int4": ["builder", "int4"],
@@ -58,7 +69,9 @@ CONTESTANTS: dict[str, tuple[str, str]] = {  # export, engine
     "portable": ("portable", "exact"),
     "fast, exact": ("fast", "exact"),
     "fast, turbo": ("fast", "turbo"),
+    "fast, float32, exact": ("fast, float32", "exact"),
     "fast, dense int8, turbo": ("fast, dense int8", "turbo"),
+    "fast, dense int4, turbo": ("fast, dense int4", "turbo"),
     "genai, our fast folder": ("fast", "genai"),
     "genai, builder fp32": ("builder fp32", "genai"),
     "genai, builder int8": ("builder int8", "genai"),
@@ -101,28 +114,69 @@ def genai(folder: str, _: str, threads: int, room: int) -> Run:
     return feed, lambda: state["generator"].generate_next_token()
 
 
-def measure(engine: str, folder: str, threads: int, prompt_tokens: int, new_tokens: int, rounds: int) -> Report:
-    """One contestant, in this process; the logits go to a file."""
+TURN = 8  # tokens that a contestant decodes before the next one's turn
+
+
+def engine(name: str) -> Callable[..., Run]:
+    return genai if name == "genai" else ours
+
+
+def prompt_of(folder: str, length: int) -> np.ndarray:
+    document = json.loads((Path(folder) / "genai_config.json").read_text())
+    return np.random.default_rng(0).integers(2, document["model"]["vocab_size"], length)
+
+
+def open_alone(name: str, folder: str, threads: int, prompt_tokens: int) -> Report:
+    """One contestant, in this process: how long it takes to open, and the memory for a prompt and a turn."""
     began = time.perf_counter()
-    feed, decode = (genai if engine == "genai" else ours)(folder, engine, threads, prompt_tokens + new_tokens + 1)
+    feed, decode = engine(name)(folder, name, threads, prompt_tokens + TURN + 1)
     opened = time.perf_counter() - began
-    vocabulary = json.loads((Path(folder) / "config.json").read_text())["vocab_size"] if engine != "genai" else None
-    vocabulary = vocabulary or json.loads((Path(folder) / "genai_config.json").read_text())["model"]["vocab_size"]
-    prompt = np.random.default_rng(0).integers(2, vocabulary, prompt_tokens)
-    turns: dict[str, list[tuple[float, float]]] = {"prefill": [], "decode": []}
+    feed(prompt_of(folder, prompt_tokens))
+    for _ in range(TURN):
+        decode()
+    return {"open": opened, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def race(contestants: list[tuple[str, str, str]], threads: int, prompt_tokens: int, rounds: int) -> dict[str, Report]:
+    """All contestants (name, engine, folder) in this process, turn by turn; medians of wall and CPU seconds."""
+    room = prompt_tokens + TURN * (rounds + 1) + 1
+    runs = {name: engine(kind)(folder, kind, threads, room) for name, kind, folder in contestants}
+    prompts = {name: prompt_of(folder, prompt_tokens) for name, _, folder in contestants}
+    turns: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    logits: dict[str, np.ndarray] = {}
+
+    def timed(name: str, what: str, act: Callable[[], None]) -> None:
+        began, cpu = time.perf_counter(), time.process_time()
+        act()
+        turns.setdefault((name, what), []).append((time.perf_counter() - began, time.process_time() - cpu))
+
+    for _ in range(3):
+        for name, (feed, _) in runs.items():
+            timed(name, "prefill", lambda feed=feed, name=name: logits.__setitem__(name, feed(prompts[name])))
     for _ in range(rounds + 1):
-        began, cpu = time.perf_counter(), time.process_time()
-        logits = feed(prompt)
-        turns["prefill"].append((time.perf_counter() - began, time.process_time() - cpu))
-        began, cpu = time.perf_counter(), time.process_time()
-        for _ in range(new_tokens):
-            decode()
-        turns["decode"].append(((time.perf_counter() - began) / new_tokens, (time.process_time() - cpu) / new_tokens))
-    np.save(Path(folder) / f"logits-{engine}.npy", logits)
-    medians = {
-        what: [statistics.median(column) for column in zip(*all_[1:], strict=True)] for what, all_ in turns.items()
+        for name, (_, decode) in runs.items():
+            timed(name, "decode", lambda decode=decode: [decode() for _ in range(TURN)])
+    expected = logits[contestants[0][0]]
+    return {
+        name: {
+            what: [statistics.median(column) for column in zip(*turns[name, what][1:], strict=True)]
+            for what in ("prefill", "decode")
+        }
+        | {"error": float(np.linalg.norm(logits[name] - expected) / np.linalg.norm(expected))}
+        for name in runs
     }
-    return {"open": opened, "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **medians}
+
+
+def make_medium(place: Path) -> Path:
+    """The medium checkpoint, with the tokenizer and the ids that genai's builder asks for."""
+    folder = place / "medium"
+    save_checkpoint(random_checkpoint(tiny_config(**MEDIUM), seed=0), folder, format="hf")
+    shutil.copyfile(DEMO_CHECKPOINT_PATH / "tokenizer.json", folder / "tokenizer.json")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    document = json.loads((folder / "config.json").read_text())
+    ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 1)
+    (folder / "config.json").write_text(json.dumps(document | ids))
+    return folder
 
 
 def export(how: list[str], checkpoint: Path, folder: Path) -> Report | None:
@@ -152,67 +206,69 @@ def export(how: list[str], checkpoint: Path, folder: Path) -> Report | None:
 @click.command
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Another checkpoint than the medium model.")
 @click.option("--only", multiple=True, type=click.Choice(list(CONTESTANTS)), help="Leave the others out.")
+@click.option("--built", multiple=True, metavar="PRECISION=FOLDER", help="What genai's builder has made already.")
 @click.option("--threads", multiple=True, type=int, default=[1, 2], show_default=True, help="Numbers of threads.")
 @click.option("--prompt-tokens", type=int, default=128, show_default=True)
-@click.option("--new-tokens", type=int, default=24, show_default=True)
-@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--rounds", type=int, default=6, show_default=True, help=f"Turns of {TURN} tokens for each contestant.")
+@click.option("--exports-only", is_flag=True, help="Measure the exports alone.")
 def main(
     checkpoint: Path | None,
     only: tuple[str, ...],
+    built: tuple[str, ...],
     threads: tuple[int, ...],
     prompt_tokens: int,
-    new_tokens: int,
     rounds: int,
+    exports_only: bool,
 ) -> None:
     """Compares exports, prefill and decoding at batch 1."""
-    wanted = {name: CONTESTANTS[name] for name in only or CONTESTANTS}
+    wanted = {"portable": CONTESTANTS["portable"]} | {name: CONTESTANTS[name] for name in only or CONTESTANTS}
+    folders = {f"builder {precision}": Path(folder) for precision, _, folder in (one.partition("=") for one in built)}
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
-        source = checkpoint or place / "medium"
-        if checkpoint is None:
-            save_checkpoint(random_checkpoint(tiny_config(**MEDIUM), seed=0), source, format="hf")
+        source = checkpoint or make_medium(place)
         open_checkpoint(source)
-        made: dict[str, Report] = {}
-        for name in dict.fromkeys(["portable", *(of for of, _ in wanted.values())]):
+        for name in dict.fromkeys(of for of, _ in wanted.values()):
+            if name in folders:
+                continue
             report = export(EXPORTS[name], source, place / name)
             if report is not None:
-                made[name] = report
-                written = sum(path.stat().st_size for path in (place / name).rglob("*") if path.is_file())
+                folders[name] = place / name
+                written = sum(path.stat().st_size for path in folders[name].rglob("*") if path.is_file())
                 print(
                     f"export {name:<20}{report['wall']:>8.1f} s{report['cpu']:>8.1f} CPU s"
                     f"{report['rss'] / MIB:>8.0f} MiB RSS{written / 1e6:>10.0f} MB written"
                 )
-        print(f"\n{'':<26}threads  open s  decode tok/s  CPU ms/tok  prefill tok/s  RSS MiB    error")
+        if exports_only:
+            return
+        has_genai = importlib.util.find_spec("onnxruntime_genai") is not None
+        if not has_genai:
+            print("genai is left out: onnxruntime-genai is not installed", file=sys.stderr)
+        contestants = [
+            (name, kind, str(folders[of]))
+            for name, (of, kind) in wanted.items()
+            if of in folders and (has_genai or kind != "genai")
+        ]
+        print(f"\n{'':<26}threads  open s  decode tok/s  CPU ms/tok  prefill tok/s  CPU ms/tok  RSS MiB    error")
         for count in threads:
-            run_all(wanted, made, place, count, (prompt_tokens, new_tokens, rounds))
+            rates = in_own_process("race", contestants, count, prompt_tokens, rounds)
+            for name, kind, folder in contestants:
+                alone = in_own_process("open_alone", kind, folder, count, prompt_tokens)
+                (decode, decode_cpu), (prefill, prefill_cpu) = rates[name]["decode"], rates[name]["prefill"]
+                print(
+                    f"{name:<26}{count:>7}{alone['open']:>8.2f}{TURN / decode:>14.1f}{decode_cpu * 1e3 / TURN:>12.1f}"
+                    f"{prompt_tokens / prefill:>15.0f}{prefill_cpu * 1e3 / prompt_tokens:>12.2f}"
+                    f"{alone['rss'] / MIB:>9.0f}{rates[name]['error']:>9.1e}"
+                )
 
 
-def run_all(
-    wanted: dict[str, tuple[str, str]], made: dict[str, Report], place: Path, threads: int, sizes: tuple[int, int, int]
-) -> None:
-    """All contestants with so many threads, one after the other; the portable export first, for the error."""
-    reference = None
-    for name, (of, engine) in {"portable": CONTESTANTS["portable"], **wanted}.items():
-        if of not in made:
-            continue
-        if engine == "genai" and importlib.util.find_spec("onnxruntime_genai") is None:
-            print(f"{name} is left out: onnxruntime-genai is not installed", file=sys.stderr)
-            continue
-        arguments = json.dumps([engine, str(place / of), threads, *sizes])
-        done = subprocess.run([sys.executable, __file__, arguments], stdout=subprocess.PIPE, text=True, check=True)
-        report = json.loads(done.stdout)
-        logits = np.load(place / of / f"logits-{engine}.npy")
-        reference = logits if reference is None else reference
-        error = np.linalg.norm(logits - reference) / np.linalg.norm(reference)
-        (decode, decode_cpu), (prefill, _) = report["decode"], report["prefill"]
-        print(
-            f"{name:<26}{threads:>7}{report['open']:>8.2f}{1 / decode:>14.1f}{decode_cpu * 1e3:>12.1f}"
-            f"{sizes[0] / prefill:>15.0f}{report['rss'] / MIB:>9.0f}{error:>9.1e}"
-        )
+def in_own_process(function: str, *arguments: Any) -> Any:
+    command = [sys.executable, __file__, json.dumps([function, *arguments])]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 if __name__ == "__main__":
     if len(sys.argv) == 2 and sys.argv[1].startswith("["):
-        print(json.dumps(measure(*json.loads(sys.argv[1]))))
+        function, *arguments = json.loads(sys.argv[1])
+        print(json.dumps({"race": race, "open_alone": open_alone}[function](*arguments)))
     else:
         main()

@@ -8,10 +8,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from gptoss_onnx import OnnxModel, StaticShape, export_onnx
+from gptoss_onnx import OnnxModel, StaticShape, export_onnx, ir
 from gptoss_onnx.cli import main
 from gptoss_onnx.graph import GraphBuilder
 from gptoss_onnx.session import LEAST_RUNTIME, LEAST_RUNTIME_FOR_LINKS
@@ -160,17 +159,10 @@ def run_graph() -> Callable[..., list[np.ndarray]]:
         }
         built = build(op, **values)
         outputs = [built] if isinstance(built, ir.Value) else list(built)
-        graph = ir.Graph(
-            list(values.values()),
-            outputs,
-            nodes=op.nodes,
-            initializers=list(op.initializers.values()),
-            opset_imports={"": 21},
-            name="test",
-        )
+        graph = op.graph("test", list(values.values()), outputs)
         options = ort.SessionOptions()
         options.log_severity_level = 3
-        content = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+        content = ir.model_proto(graph, ir_version=10).SerializeToString()
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         return session.run(None, inputs)
 

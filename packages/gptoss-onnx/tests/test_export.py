@@ -6,6 +6,7 @@ import sys
 import onnx
 import pytest
 from gptoss_onnx import OnnxModel, export_onnx, plan_export
+from gptoss_onnx.source_digest import source_digest
 from gptoss_weights import CheckpointError, open_checkpoint, random_checkpoint, save_checkpoint, trimmed
 from gptoss_weights.demo import demo_checkpoint
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
@@ -44,20 +45,20 @@ def test_elsewhere_the_folder_runs_alone_after_a_move(tmp_path):
 @pytest.mark.parametrize("layout", ["openai", "hf", "computed"])
 def test_the_exported_folder_is_itself_the_same_checkpoint(layout, tmp_path):
     source = random_checkpoint(tiny_config(), seed=1)
-    digest = source.digest()
+    digest, samples = source.digest(), source_digest(source)
     if layout != "computed":
         save_checkpoint(source, tmp_path / "saved", format=layout, max_shard_bytes=100_000)
         source = open_checkpoint(tmp_path / "saved")
     exported = export_onnx(source, tmp_path / "exported")
     assert open_checkpoint(exported).digest() == digest
-    assert OnnxModel.open(exported).metadata.source_digest == digest
+    assert OnnxModel.open(exported).metadata.source_digest == samples
 
 
 def test_metadata_says_where_the_model_comes_from(exported, checkpoint):
     metadata = OnnxModel.open(exported).metadata
     assert metadata.config == checkpoint.config
     assert metadata.source_format == checkpoint.format
-    assert {"gptoss-onnx", "onnx-ir"} <= metadata.versions.keys()
+    assert {"gptoss-onnx", "gptoss-weights", "onnx"} <= metadata.versions.keys()
 
 
 def test_stop_ids_travel_with_the_model(tmp_path):

@@ -65,16 +65,35 @@ def test_a_kernel_is_the_matrix_the_other_way_round_in_slices_too(source, monkey
         assert (sliced[kernel_name(name)] == expected).all()
 
 
-def test_rounded_matrices_are_within_half_a_step_and_the_routers_is_none(source):
-    found, _ = arrays(source, profile="fast", dense="int8")
+@pytest.mark.parametrize(("dense", "bits"), [("int8", 8), ("int4", 4)])
+def test_rounded_matrices_are_within_a_step_and_mostly_half_and_the_routers_is_none(dense, bits, source):
+    found, _ = arrays(source, profile="fast", dense=dense)
     name = "model.layers.1.self_attn.o_proj.weight"
     matrix = source.read_array(name).astype(np.float64)
     out, columns = matrix.shape
-    scales = found[scales_name(name)].astype(np.float64)
-    restored = ((found[codes_name(name)].astype(np.float64) - 128) * scales[..., None]).reshape(out, -1)
-    assert (np.abs(restored[:, :columns] - matrix) <= 0.5001 * np.repeat(scales, 32, axis=1)[:, :columns]).all()
-    assert found[codes_name(name)].min() >= 1
+    scales = found[scales_name(name, bits)].astype(np.float64)
+    codes = found[codes_name(name, bits)]
+    if bits == 4:
+        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], 32)
+    zero = 1 << bits - 1
+    restored = ((codes.astype(np.float64) - zero) * scales[..., None]).reshape(out, -1)
+    steps = np.abs(restored[:, :columns] - matrix) / np.abs(np.repeat(scales, 32, axis=1)[:, :columns])
+    assert steps.max() <= 1.0001  # where the greatest code is one short
+    assert (steps <= 0.5001).mean() > (0.95 if bits == 4 else 0.99)
+    # The value of greatest magnitude is kept.
+    greatest = np.abs(np.pad(matrix, ((0, 0), (0, -columns % 32)))).reshape(out, -1, 32).max(-1)
+    np.testing.assert_allclose(np.abs(scales) * zero, greatest, rtol=1e-6)
+    assert ((codes == 0).any(-1) | (scales == 0)).all()
     assert kernel_name("model.layers.1.mlp.router.weight") in found
+
+
+def test_rounding_takes_rows_by_what_it_needs_for_its_work(source, monkeypatch):
+    """16 bytes a value, of which half a byte is left: by the size of what comes of it, slices would be too large."""
+    columns = source.config.hidden_size
+    monkeypatch.setattr("gptoss_onnx.forms.SLICE_BYTES", 5 * 16 * columns)
+    recipe = choose_recipe(source, profile="fast", dense="int4")
+    rounded = computed_arrays(source, recipe, ["model.layers.0.self_attn.q_proj.weight"])[0][0]
+    assert {len(codes) for _, (codes, _) in rounded.pieces()} <= {5, source.config.q_size % 5}
 
 
 def test_rotation_tables_cover_every_position_that_the_config_is_meant_for(source):

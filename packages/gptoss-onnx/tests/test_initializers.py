@@ -1,4 +1,4 @@
-import onnx_ir as ir
+from gptoss_onnx import ir
 from gptoss_onnx.graph import GraphBuilder, PackedExperts
 from gptoss_onnx.initializers import ExternalParameters
 from gptoss_onnx.weight_files import plan_weight_files
@@ -22,6 +22,6 @@ def test_experts_are_the_two_halves_of_a_packed_tensor(checkpoint, tmp_path):
 
 def test_an_initializer_says_where_its_bytes_stand(checkpoint, tmp_path):
     files = plan_weight_files(checkpoint, tmp_path)
-    tensor = ExternalParameters(GraphBuilder(), files, checkpoint.specs).stored("model.norm.weight").const_value
+    tensor = ExternalParameters(GraphBuilder(), files, checkpoint.specs).stored("model.norm.weight").tensor
     place = files.tensors["model.norm.weight"]
-    assert (str(tensor.location), tensor.offset, tensor.length) == (str(place.path), place.offset, place.nbytes)
+    assert (str(tensor.path), tensor.offset, tensor.length) == (str(place.path), place.offset, place.nbytes)

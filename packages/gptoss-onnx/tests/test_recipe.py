@@ -47,7 +47,7 @@ def test_grouped_attention_is_for_heads_that_it_takes(head_dim, attention):
     ("options", "words"),
     [
         ({"profile": "quick"}, "no profile is called quick; there are portable, fast, cuda"),
-        ({"profile": "fast", "dense": "stored"}, "profile fast takes dense float32 or int8, not stored"),
+        ({"profile": "fast", "dense": "stored"}, "profile fast takes dense float32 or int8 or int4, not stored"),
         ({"profile": "fast", "static": StaticShape(batch=1, length=4)}, "only profile portable has static shapes"),
     ],
 )
@@ -56,5 +56,6 @@ def test_what_does_not_go_together_is_refused(options, words, packed):
         choose_recipe(packed, **options)
 
 
-def test_rounded_matrices_are_not_exact(packed):
-    assert not choose_recipe(packed, profile="fast", dense="int8").is_exact
+@pytest.mark.parametrize("dense", ["int8", "int4"])
+def test_rounded_matrices_are_not_exact(dense, packed):
+    assert not choose_recipe(packed, profile="fast", dense=dense).is_exact

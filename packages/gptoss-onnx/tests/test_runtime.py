@@ -80,6 +80,18 @@ def test_turbo_rounds_activations_and_stays_near(fast_runtime, tmp_path, relativ
     assert np.mean(same) >= 0.95
 
 
+def test_rounding_the_dense_matrices_costs_more_the_fewer_bits(fast_runtime, tmp_path, relative_l2):
+    checkpoint = random_checkpoint(tiny_config(head_dim=32), seed=1)
+    tokens = np.random.default_rng(1).integers(0, checkpoint.config.vocab_size, (1, 200))
+    expected = OnnxModel.open(export_onnx(checkpoint, tmp_path / "exact")).forward(tokens)
+    errors = []
+    for dense in ("float32", "int8", "int4"):
+        folder = export_onnx(checkpoint, tmp_path / dense, profile="fast", dense=dense)
+        errors.append(relative_l2(OnnxModel.open(folder, threads=1, mode="turbo").forward(tokens), expected))
+    assert 1e-4 < errors[0] < errors[1] <= 0.15
+    assert 2 * errors[1] < errors[2] <= 0.5
+
+
 def test_tokens_past_the_positions_that_the_config_is_meant_for_are_computed_as_everywhere_else(
     tmp_path, specification, relative_l2
 ):

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir as ir
 from gptoss_weights import Checkpoint, CheckpointError
 from gptoss_weights.durable_files import folder_beside, sync, sync_tree
 from gptoss_weights.stop_tokens import eos_token_ids
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from gptoss_onnx import ir
 from gptoss_onnx.errors import OptionError
 from gptoss_onnx.genai import GENAI_FILE, genai_config
 from gptoss_onnx.graph import COMPONENT_TENSORS, GraphBuilder, build_component_graph, build_graph, graph_probes
 from gptoss_onnx.initializers import ExternalParameters
 from gptoss_onnx.metadata import MODEL_FILE, ModelMetadata, WeightFileMark
 from gptoss_onnx.recipe import ComponentName, DenseForm, ExpertForm, Profile, Recipe, StaticShape, choose_recipe
+from gptoss_onnx.source_digest import source_digest
 from gptoss_onnx.weight_files import WeightFiles, plan_weight_files
 
 __all__ = ["ExportPlan", "export_onnx", "plan_export", "write_export"]
@@ -36,7 +36,7 @@ CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 IR_VERSION = 10  # the one that came with opset 21
-_PACKAGES = ("gptoss-onnx", "gptoss-weights", "onnx", "onnx-ir")
+_PACKAGES = ("gptoss-onnx", "gptoss-weights", "onnx")
 
 type Progress = Callable[[str], None]
 
@@ -107,7 +107,7 @@ def plan_export(
         graph = build_graph(op, checkpoint.config, parameters, probes=probes, recipe=recipe)
     else:
         graph = build_component_graph(op, checkpoint.config, parameters, component, layer=layer, recipe=recipe)
-    RemoveUnusedNodesPass()(ir.Model(graph, ir_version=IR_VERSION))
+    ir.remove_unused(graph)
     offered = graph_probes(checkpoint.config)
     shown = tuple(n for n in offered if n in probes)
     return ExportPlan(
@@ -254,7 +254,7 @@ def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report:
     metadata = ModelMetadata(
         config=checkpoint.config,
         source_format=checkpoint.format,
-        source_digest=checkpoint.digest(),
+        source_digest=source_digest(checkpoint),
         eos_token_ids=plan.eos_token_ids,
         probes=plan.probes,
         recipe=plan.recipe,
@@ -262,16 +262,15 @@ def _write_graph(plan: ExportPlan, checkpoint: Checkpoint, folder: Path, report:
         linked_folder=linked,
         versions={package: importlib.metadata.version(package) for package in _PACKAGES},
     )
-    model = ir.Model(
+    model = ir.model_proto(
         plan.graph,
         ir_version=IR_VERSION,
-        producer_name="gptoss-onnx",
-        producer_version=metadata.versions["gptoss-onnx"],
-        metadata_props=metadata.to_properties(),
+        producer=("gptoss-onnx", metadata.versions["gptoss-onnx"]),
+        metadata=metadata.to_properties(),
     )
     partial = folder / f".{MODEL_FILE}.partial"
     try:
-        partial.write_bytes(ir.to_proto(model).SerializeToString())
+        partial.write_bytes(model.SerializeToString())
         sync(partial)
         _check(partial, linked)
         partial.rename(folder / MODEL_FILE)

@@ -18,13 +18,13 @@ from gptoss_weights import (
     rope_concentration,
 )
 
-from gptoss_onnx.recipe import INT8_BLOCK, Recipe
+from gptoss_onnx.recipe import ROUNDED_BITS, ROUNDED_BLOCK, Recipe
 
 __all__ = ["ComputedArrays", "codes_name", "computed_arrays", "kernel_name", "scales_name", "table_name"]
 
 SLICE_BYTES = 16 << 20  # of the arrays at a time; what it takes to compute them is some times as much
+ROUNDING_BYTES = 16  # for a value that is rounded: four arrays of f32 at a time
 INT8_ZERO = 128
-LARGEST_INT8 = 127
 SCALE_BIAS = 128  # 127 of MXFP4, and one for the doubled codes
 
 type Shapes = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
@@ -38,16 +38,18 @@ class ComputedArrays:
     Attributes:
         shapes: Raw name → dtype and shape; all have as many rows.
         rows: Their rows start … stop − 1, in the same order.
+        row_bytes: What one row takes while it is computed, where that is more than what comes of it.
     """
 
     shapes: Shapes
     rows: Callable[[int, int], Rows]
+    row_bytes: int = 0
 
     def pieces(self) -> Iterator[tuple[int, Rows]]:
         """All rows, some at a time: the first row's number, and the rows."""
         count = next(iter(self.shapes.values()))[1][0]
         nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self.shapes.values())
-        step = max(1, SLICE_BYTES // max(1, nbytes // count))
+        step = max(1, SLICE_BYTES // max(1, nbytes // count, self.row_bytes))
         for start in range(0, count, step):
             yield start, self.rows(start, min(start + step, count))
 
@@ -57,14 +59,14 @@ def kernel_name(name: str) -> str:
     return f"{name}.kernel"
 
 
-def codes_name(name: str) -> str:
-    """Of a matrix in int8."""
-    return f"{name}.int8"
+def codes_name(name: str, bits: int = 8) -> str:
+    """Of a matrix in int8 or int4."""
+    return f"{name}.int{bits}"
 
 
-def scales_name(name: str) -> str:
+def scales_name(name: str, bits: int = 8) -> str:
     """Of its scales."""
-    return f"{name}.int8_scales"
+    return f"{name}.int{bits}_scales"
 
 
 def table_name(name: str) -> str:
@@ -98,8 +100,8 @@ def _computed(checkpoint: Checkpoint, recipe: Recipe, name: str) -> ComputedArra
         return None
     if recipe.profile == "portable" or not is_matrix:
         return None if checkpoint.array_dtype(name) == np.float32 else _float32(checkpoint, name)
-    if recipe.dense == "int8" and not name.endswith("router.weight"):
-        return _int8_matrix(checkpoint, name)
+    if recipe.dense in ROUNDED_BITS and not name.endswith("router.weight"):
+        return _rounded_matrix(checkpoint, name, ROUNDED_BITS[recipe.dense])
     return _kernel(checkpoint, name)
 
 
@@ -146,25 +148,35 @@ def _code_pairs() -> np.ndarray:
     return pairs
 
 
-def _int8_matrix(checkpoint: Checkpoint, name: str) -> ComputedArrays:
-    """Rounded to the nearest of 255 steps, with a scale for 32 columns of a row."""
+def _rounded_matrix(checkpoint: Checkpoint, name: str, bits: int) -> ComputedArrays:
+    """Rounded to `bits` bits, with a scale for 32 columns of a row.
+
+    The value of greatest magnitude has the lowest code, of which there is one more than of positive ones:
+    its scale is that value / −2^(bits − 1), and may be negative. Two codes of 4 bits share a byte, the low one first.
+    """
     out, columns = checkpoint.specs[name].shape
-    blocks = -(-columns // INT8_BLOCK)
+    blocks = -(-columns // ROUNDED_BLOCK)
+    zero = 1 << bits - 1
 
     def rows(start: int, stop: int) -> Rows:
         values = checkpoint.read_array(name, (slice(start, stop),)).astype(np.float32)
-        padded = np.pad(values, ((0, 0), (0, blocks * INT8_BLOCK - columns)))
-        by_block = padded.reshape(stop - start, blocks, INT8_BLOCK)
-        scales = np.abs(by_block).max(axis=-1) / np.float32(LARGEST_INT8)
-        steps = by_block / np.where(scales == 0, np.float32(1), scales)[..., None]
-        return (np.rint(steps) + INT8_ZERO).astype(np.uint8), scales
+        padded = np.pad(values, ((0, 0), (0, blocks * ROUNDED_BLOCK - columns)))
+        by_block = padded.reshape(stop - start, blocks, ROUNDED_BLOCK)
+        place = np.abs(by_block).argmax(axis=-1, keepdims=True)
+        scales = np.take_along_axis(by_block, place, axis=-1) / np.float32(-zero)
+        steps = by_block / np.where(scales == 0, np.float32(1), scales)
+        codes: np.ndarray = (np.rint(steps) + zero).clip(0, 2 * zero - 1).astype(np.uint8)
+        if bits == 4:
+            codes = codes[..., ::2] | codes[..., 1::2] << 4
+        return codes, scales[..., 0]
 
     return ComputedArrays(
         {
-            codes_name(name): (np.dtype(np.uint8), (out, blocks, INT8_BLOCK)),
-            scales_name(name): (np.dtype(np.float32), (out, blocks)),
+            codes_name(name, bits): (np.dtype(np.uint8), (out, blocks, ROUNDED_BLOCK * bits // 8)),
+            scales_name(name, bits): (np.dtype(np.float32), (out, blocks)),
         },
         rows,
+        row_bytes=ROUNDING_BYTES * columns,
     )
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-import onnx_ir as ir
 from gptoss_weights import StoredArray, TensorSpec
 
+from gptoss_onnx import ir
 from gptoss_onnx.forms import codes_name, kernel_name, scales_name, table_name
-from gptoss_onnx.graph import Fp4Experts, GraphBuilder, Int8Experts, Int8Matrix, Kernel, PackedExperts
+from gptoss_onnx.graph import Fp4Experts, GraphBuilder, Int8Experts, Kernel, PackedExperts, RoundedMatrix
+from gptoss_onnx.recipe import ROUNDED_BITS
 from gptoss_onnx.weight_files import WeightFiles
 
 __all__ = ["ExternalParameters"]
@@ -28,7 +29,7 @@ class ExternalParameters:
     def _external(self, name: str, place: StoredArray, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
         path = place.path.as_posix()
         return self._op.initializer(
-            ir.ExternalTensor(path, place.offset, place.nbytes, dtype, shape=ir.Shape(shape), name=name)
+            ir.ExternalTensor(name=name, dtype=dtype, shape=shape, path=path, offset=place.offset, length=place.nbytes)
         )
 
     def float32(self, name: str) -> ir.Value:
@@ -38,13 +39,14 @@ class ExternalParameters:
             return value
         return self._op.Cast(value, to=ir.DataType.FLOAT, name=f"{name.rpartition('.')[2]}.float32")
 
-    def matrix(self, name: str) -> ir.Value | Kernel | Int8Matrix:
+    def matrix(self, name: str) -> ir.Value | Kernel | RoundedMatrix:
         """A dense matrix: f32 [out, in], or in another form."""
         if kernel_name(name) in self._tensors:
             return Kernel(self.stored(kernel_name(name)))
-        if codes_name(name) in self._tensors:
-            out, columns = self._specs[name].shape
-            return Int8Matrix(self.stored(codes_name(name)), self.stored(scales_name(name)), out, columns)
+        for bits in ROUNDED_BITS.values():
+            if codes_name(name, bits) in self._tensors:
+                codes, scales = self.stored(codes_name(name, bits)), self.stored(scales_name(name, bits))
+                return RoundedMatrix(codes, scales, bits, *self._specs[name].shape)
         return self.float32(name)
 
     def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from gptoss_onnx.errors import RequestError
 from gptoss_onnx.kv_cache import Cache
 
-__all__ = ["check_batch", "token_batch"]
+__all__ = ["check_batch", "last_real_columns", "token_batch"]
 
 
 def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +36,12 @@ def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -
             found=ids[row, column],
         )
     return np.where(is_real, ids, 0).astype(np.int64), is_real
+
+
+def last_real_columns(is_real: np.ndarray) -> np.ndarray:
+    """The last column of each row of a mask bool [B, T] that is True, int64 [B]; T − 1 where there is none."""
+    last: np.ndarray = is_real.shape[1] - 1 - is_real[:, ::-1].argmax(axis=1)
+    return last
 
 
 def check_batch(cache: Cache, is_real: np.ndarray) -> None:

@@ -12,9 +12,10 @@ from gptoss_weights import CheckpointError, GptOssConfig
 
 from gptoss_onnx.recipe import Recipe, StaticShape
 
-__all__ = ["MODEL_FILE", "ModelMetadata", "WeightFileMark"]
+__all__ = ["LOGITS_TO_KEEP", "MODEL_FILE", "ModelMetadata", "WeightFileMark"]
 
 MODEL_FILE = "model.onnx"
+LOGITS_TO_KEEP = "logits_to_keep"  # an input, named as in transformers: how many columns get logits, 0 for all
 _PREFIX = "gptoss."
 _MARKED_BYTES = 1 << 20
 
@@ -46,7 +47,7 @@ class ModelMetadata:
     Attributes:
         config: The geometry.
         source_format: Layout that the checkpoint was in.
-        source_digest: `Checkpoint.digest()` of the source.
+        source_digest: `gptoss_onnx.source_digest` of the checkpoint: over samples of every tensor.
         eos_token_ids: Ids that end a sequence.
         probes: Names of the outputs beside logits and cache.
         recipe: In which operators and numbers.

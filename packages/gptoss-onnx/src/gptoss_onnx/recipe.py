@@ -8,10 +8,11 @@ fast      ONNX Runtime's own operators for its CPU; experts int8 (QMoE), float32
 cuda      the same for its CUDA provider; experts mxfp4 (QMoE)
 
 Twice an MXFP4 value is a small integer, so int8 holds the experts exactly: it is another form of
-the same numbers. Dense matrices become int8 by rounding.
+the same numbers. Dense matrices become int8 or int4 by rounding.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from gptoss_weights import Checkpoint
@@ -22,15 +23,16 @@ __all__ = ["ComponentName", "DenseForm", "ExpertForm", "Profile", "Recipe", "Sta
 
 type Profile = Literal["portable", "fast", "cuda"]
 type ExpertForm = Literal["mxfp4", "int8", "float32", "stored"]
-type DenseForm = Literal["stored", "float32", "int8"]
+type DenseForm = Literal["stored", "float32", "int8", "int4"]
 type ComponentName = Literal["attention", "mlp", "rms_norm", "block"]
 type AttentionForm = Literal["manual", "grouped-query"]
 
 ROTARY_MULTIPLE = 16  # of a head's size, which GroupQueryAttention with rotary positions wants
-INT8_BLOCK = 32  # columns that share a scale
+ROUNDED_BLOCK = 32  # columns that share a scale
+ROUNDED_BITS: Mapping[DenseForm, int] = {"int8": 8, "int4": 4}
 _OPTIONS: dict[Profile, tuple[tuple[ExpertForm, ...], tuple[DenseForm, ...]]] = {
     "portable": (("mxfp4", "int8", "float32"), ("stored", "float32")),
-    "fast": (("int8", "float32", "mxfp4"), ("float32", "int8")),
+    "fast": (("int8", "float32", "mxfp4"), ("float32", "int8", "int4")),
     "cuda": (("mxfp4",), ("float32",)),
 }
 
@@ -70,7 +72,7 @@ class Recipe:
     @property
     def is_exact(self) -> bool:
         """Whether no number is rounded beyond f32."""
-        return self.dense != "int8"
+        return self.dense not in ROUNDED_BITS
 
     @property
     def has_turbo(self) -> bool:

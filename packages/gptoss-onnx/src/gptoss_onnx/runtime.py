@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from gptoss_onnx.errors import RequestError
 from gptoss_onnx.generation import generate
-from gptoss_onnx.inputs import token_batch
+from gptoss_onnx.inputs import last_real_columns, token_batch
 from gptoss_onnx.kv_cache import Cache
 from gptoss_onnx.metadata import ModelMetadata
 from gptoss_onnx.session import Mode, OpenedModel, open_session
@@ -105,9 +105,9 @@ class OnnxModel:
             RequestError: something does not fit.
         """
         ids, is_real = token_batch(tokens, mask, vocab_size=self.config.vocab_size)
-        last = is_real.shape[1] - 1 - is_real[:, ::-1].argmax(axis=1)
+        last = last_real_columns(is_real)
         logits = np.zeros((len(ids), self.config.vocab_size), np.float32)
-        for piece in self._steps.run(cache, ids, is_real, ["logits"], _chunk(prefill_length)):
+        for piece in self._steps.run(cache, ids, is_real, ["logits"], _chunk(prefill_length), last_only=True):
             cache = piece.cache
             for place, sequence in enumerate(piece.sequences):
                 found = np.flatnonzero(piece.columns == last[sequence])

@@ -26,7 +26,7 @@ __all__ = ["Validation", "validate_export"]
 
 TOKENS = 4  # of which the last is decoded onto the cache of the others
 EXACT_LIMIT = 1e-4  # relative L2; rounding in f32 comes to 1e-6, a wrong matrix to 1
-ROUNDED_LIMIT = 0.3  # where matrices and activations are int8
+ROUNDED_LIMITS = {"int8": 0.3, "int4": 0.6}  # of dense matrices; activations are int8 then
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def validate_export(checkpoint: Checkpoint, folder: Path | str) -> Validation:
         if len(part):
             logits, cache = model.prefill(cache, part[None])
             found.append(_distance(logits[0], expected[cache.lengths[0] - 1]))
-    limit = EXACT_LIMIT if recipe.is_exact else ROUNDED_LIMIT
+    limit = ROUNDED_LIMITS.get(recipe.dense, EXACT_LIMIT)
     result = Validation(prefill=found[0], decode=found[-1], limit=limit)
     if not max(found) <= limit:
         raise ParityError(

@@ -17,7 +17,7 @@ def test_json_says_the_same(run_command, fast_runtime):
     assert document["ok"] is True
     assert [profile["name"] for profile in document["profiles"]] == ["portable", "fast", "cuda"]
     assert document["profiles"][1]["problem"] is None
-    assert {"onnx", "onnx-ir", "onnxruntime"} <= {found["name"] for found in document["dependencies"]}
+    assert {"onnx", "onnxruntime"} <= {found["name"] for found in document["dependencies"]}
 
 
 def test_what_is_required_and_missing_has_the_code_of_a_missing_dependency(run_command, monkeypatch):

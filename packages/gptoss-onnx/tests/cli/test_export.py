@@ -91,6 +91,7 @@ def test_too_many_layers_are_a_usage_error(run_command, checkpoint_folder, tmp_p
     [
         ["--profile", "fast"],
         ["--profile", "fast", "--dense", "int8"],
+        ["--profile", "fast", "--dense", "int4"],
         ["--profile", "fast", "--experts", "mxfp4"],
         ["--experts", "int8", "--dense", "float32"],
         ["--sequence-length", 9, "--batch-size", 2],

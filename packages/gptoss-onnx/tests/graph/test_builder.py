@@ -1,6 +1,6 @@
 import numpy as np
-import onnx_ir as ir
 import pytest
+from gptoss_onnx import ir
 from gptoss_onnx.graph import GraphBuilder
 
 
@@ -47,13 +47,13 @@ def test_equal_constants_are_one_initializer():
 
 def test_an_initializer_is_made_once_per_name():
     op = GraphBuilder()
-    tensor = ir.tensor(np.float32([1]), name="w")
+    tensor = ir.ArrayTensor(np.float32([1]), "w")
     assert op.initializer(tensor) is op.initializer(tensor)
 
 
 def test_an_initializer_without_a_name_is_refused():
     with pytest.raises(ValueError, match="needs a name"):
-        GraphBuilder().initializer(ir.tensor(np.float32([1])))
+        GraphBuilder().initializer(ir.ArrayTensor(np.float32([1])))
 
 
 def test_reshape_mixes_numbers_and_sizes(run_graph):

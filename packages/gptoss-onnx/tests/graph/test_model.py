@@ -2,7 +2,9 @@
 
 from collections import Counter
 
+import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from gptoss_onnx import export_onnx
 from gptoss_onnx.graph import GraphBuilder, build_graph, graph_probes
@@ -72,7 +74,7 @@ def test_probes_inside_the_experts_are_carried_by_the_loop_that_computes_them(pr
 def test_names_are_unique_over_the_graph_and_its_bodies(proto):
     nodes = [node.name for node in all_nodes(proto)]
     values = [
-        *(value.name for value in proto.graph.input),
+        *(value.name for value in proto.graph.input if value.name != "logits_to_keep"),  # its default is next
         *(tensor.name for tensor in proto.graph.initializer),
         *(value.name for loop in loops(proto) for value in body(loop).input),
         *(output for node in all_nodes(proto) for output in node.output),
@@ -100,6 +102,7 @@ def test_inputs_have_a_dynamic_batch_and_length(proto, checkpoint):
     inputs = axes(proto.graph.input)
     assert inputs.pop("input_ids") == ["batch", "sequence"]
     assert inputs.pop("attention_mask") == ["batch", "total"]
+    assert inputs.pop("logits_to_keep") == [1]
     expected = {
         f"past_key_values.{layer}.{part}": [
             "batch",
@@ -118,8 +121,9 @@ def test_outputs_are_logits_cache_and_the_probes_in_order(proto, checkpoint):
     outputs = axes(proto.graph.output)
     cache = [f"present.{layer}.{part}" for layer in range(c.num_hidden_layers) for part in ("key", "value")]
     assert list(outputs) == ["logits", *cache, *graph_probes(c)]
+    assert outputs.pop("logits") == ["batch", "kept", c.vocab_size]
     for name, spec in probe_specs(c, 1, block_debug=True).items():
-        if name != "tokens":
+        if name not in ("tokens", "logits"):
             assert outputs[name] == ["batch", "sequence", *spec.shape[1:]]
 
 
@@ -133,7 +137,21 @@ def test_experts_are_the_packed_bytes_themselves(proto, checkpoint):
 
 def test_no_weight_stands_in_the_graph_itself(proto):
     inside = [t for t in proto.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
-    assert all(tensor.name.startswith("constant.") for tensor in inside)
+    assert all(tensor.name.startswith("constant.") or tensor.name == "logits_to_keep" for tensor in inside)
+
+
+def test_logits_of_the_last_columns_are_all_that_is_computed_where_no_others_are_wanted(exported, tokens, model):
+    """As any program may ask: the input is optional, and by default every column has logits."""
+    session = ort.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    rows = np.stack([tokens, tokens[::-1]])
+    feeds = {"input_ids": rows, "attention_mask": np.ones_like(rows)}
+    for value in session.get_inputs()[2:]:
+        feeds[value.name] = np.zeros([2 if d == "batch" else 0 if isinstance(d, str) else d for d in value.shape], "f4")
+    [every] = session.run(["logits"], feeds)
+    assert every.shape == (*rows.shape, model.config.vocab_size)
+    for keep in (1, 3, len(tokens), len(tokens) + 5):
+        [logits] = session.run(["logits"], feeds | {"logits_to_keep": np.array([keep])})
+        np.testing.assert_array_equal(logits, every[:, -keep:])
 
 
 def test_an_unknown_probe_is_refused_by_name():

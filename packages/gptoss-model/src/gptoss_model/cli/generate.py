@@ -2,21 +2,19 @@
 
 import json
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+from gptoss_weights.completion_printing import logprobs_document, logprobs_table, print_stream
 from gptoss_weights.prompting import Continuation, prompt_options, require_one_prompt, resolve_prompt
 from gptoss_weights.sampling_options import sampling_options
 
 from gptoss_model.cli.generation_options import GenerationOptions, refuse_impossible
 from gptoss_model.cli.options import ModelSource, as_json, max_length_option, model_options, prefill_length_option
-from gptoss_model.cli.printing import print_stream, token_line
 from gptoss_model.cli.status import status, until_first
 
 if TYPE_CHECKING:
     from gptoss_weights.sampling import Sampling
-    from gptoss_weights.text import Tokenizer
 
     from gptoss_model.generation import Completion
 
@@ -109,30 +107,8 @@ def generate_command(
     if completion is None:
         result.show_timings(remark=TIMED)
     elif as_json:
-        click.echo(json.dumps(result.to_json() | _logprobs_document(completion), ensure_ascii=False))
+        click.echo(json.dumps(result.to_json() | logprobs_document(completion), ensure_ascii=False))
     else:
         result.show(as_json=False, remark=TIMED)
-        for line in _logprobs_table(completion, start.tokenizer):
+        for line in logprobs_table(completion, start.tokenizer):
             click.echo(line)
-
-
-def _logprobs_document(completion: "Completion") -> dict[str, Any]:
-    """What `--logprobs` and `--top-logprobs` add to the document."""
-    document: dict[str, Any] = {}
-    if completion.logprobs is not None:
-        document["logprobs"] = completion.logprobs
-    if completion.top_logprobs is not None:
-        document["top_logprobs"] = [
-            [{"token": token, "logprob": logprob} for token, logprob in top.items()] for top in completion.top_logprobs
-        ]
-    return document
-
-
-def _logprobs_table(completion: "Completion", tokenizer: "Tokenizer | None") -> Iterator[str]:
-    """A line for each new token, and below it one for each of the most likely."""
-    if completion.logprobs is None:
-        return
-    for place, (token, logprob) in enumerate(zip(completion.tokens, completion.logprobs, strict=True)):
-        yield token_line(token, logprob, tokenizer)
-        for other, value in (completion.top_logprobs or [{}] * (place + 1))[place].items():
-            yield f"    {token_line(other, value, tokenizer)}"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from gptoss_weights.completion_printing import token_line
 from gptoss_weights.prompting import prompt_options, require_one_prompt, resolve_prompt
 
 from gptoss_model.cli.options import ModelSource, as_json, model_options
-from gptoss_model.cli.printing import token_line
 from gptoss_model.cli.status import status
 
 if TYPE_CHECKING:

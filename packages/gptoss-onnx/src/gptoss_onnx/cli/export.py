@@ -62,9 +62,9 @@ def _emit_callback(_context: click.Context, _parameter: click.Parameter, value: 
 )
 @click.option(
     "--dense",
-    type=click.Choice(["stored", "float32", "int8"]),
-    help="Form of the other matrices; by default as stored, with --profile fast float32. int8 rounds them, but for "
-    "the router's.",
+    type=click.Choice(["stored", "float32", "int8", "int4"]),
+    help="Form of the other matrices; by default as stored, with --profile fast float32. int8 and int4 round "
+    "them, but for the router's.",
 )
 @click.option("--layers", type=click.IntRange(min=1), metavar="N", help="Keep the first N layers only.")
 @click.option(

@@ -2,20 +2,19 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from gptoss_weights.completion_printing import logprobs_document, logprobs_table, print_stream
 from gptoss_weights.prompting import Continuation, prompt_options, require_one_prompt, resolve_prompt
 from gptoss_weights.sampling_options import sampling_options
 
 from gptoss_onnx.cli.options import as_json, as_usage_error, model_argument, session_options, tokenizer_folder
 
 if TYPE_CHECKING:
-    from gptoss_weights.completions import Completion, NewToken
+    from gptoss_weights.completions import Completion
     from gptoss_weights.sampling import Sampling
-    from gptoss_weights.text import Tokenizer
 
     from gptoss_onnx.session import Mode
 
@@ -91,7 +90,7 @@ def run_command(
     loaded = time.perf_counter()
     completion: Completion | None = None
     if is_streamed:
-        news = _print_stream(stream(opened, [start.tokens], **options), start.tokenizer)
+        news = print_stream(stream(opened, [start.tokens], **options), start.tokenizer)
         ids, reason = [new.token for new in news], news[-1].finish_reason if news else None
     else:
         [completion] = complete(opened, [start.tokens], logprobs=logprobs, **options)
@@ -106,53 +105,8 @@ def run_command(
     if completion is None:
         result.show_timings()
     elif as_json:
-        click.echo(json.dumps(result.to_json() | _logprobs_document(completion), ensure_ascii=False))
+        click.echo(json.dumps(result.to_json() | logprobs_document(completion), ensure_ascii=False))
     else:
         result.show(as_json=False)
-        for line in _logprobs_table(completion, start.tokenizer):
+        for line in logprobs_table(completion, start.tokenizer):
             click.echo(line)
-
-
-def _print_stream(stream: "Iterable[NewToken]", tokenizer: "Tokenizer | None") -> "list[NewToken]":
-    """Prints the text as it comes, or the ids without a tokenizer, and gives the tokens."""
-    news: list[NewToken] = []
-    if tokenizer is None:
-        for new in stream:
-            click.echo(f"{',' if news else ''}{new.token}", nl=False)
-            news.append(new)
-        click.echo()
-        return news
-    from gptoss_weights.text import TextStream
-
-    text = TextStream(tokenizer)
-    for new in stream:
-        click.echo(text.feed(new.token), nl=False)
-        news.append(new)
-    click.echo(text.finish())
-    return news
-
-
-def _logprobs_document(completion: "Completion") -> dict[str, Any]:
-    """What `--logprobs` and `--top-logprobs` add to the document."""
-    document: dict[str, Any] = {}
-    if completion.logprobs is not None:
-        document["logprobs"] = completion.logprobs
-    if completion.top_logprobs is not None:
-        document["top_logprobs"] = [
-            [{"token": token, "logprob": logprob} for token, logprob in top.items()] for top in completion.top_logprobs
-        ]
-    return document
-
-
-def _logprobs_table(completion: "Completion", tokenizer: "Tokenizer | None") -> Iterator[str]:
-    """A line for each new token, and below it one for each of the most likely."""
-    for place, (token, logprob) in enumerate(zip(completion.tokens, completion.logprobs or [], strict=False)):
-        yield _token_line(token, logprob, tokenizer)
-        for other, value in (completion.top_logprobs or [{}] * (place + 1))[place].items():
-            yield f"    {_token_line(other, value, tokenizer)}"
-
-
-def _token_line(token: int, logprob: float, tokenizer: "Tokenizer | None") -> str:
-    """An id, its log-probability, and the text that it stands for by itself."""
-    shown = "" if tokenizer is None else f"  {tokenizer.decode([token])!r}"
-    return f"{token:>7}  {logprob:>9.4f}{shown}"

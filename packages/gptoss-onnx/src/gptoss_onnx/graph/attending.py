@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Protocol
 
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig, layer_probe
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.attention import LayerCache, attention
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.grouped_query import grouped_query_attention, sequence_lengths

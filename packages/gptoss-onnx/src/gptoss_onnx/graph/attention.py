@@ -6,9 +6,9 @@ without any visible key (padding) free of NaN.
 
 import dataclasses
 
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters

@@ -1,8 +1,8 @@
 """One layer: attention and experts, each on the normalised residual stream and added to it."""
 
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.attending import Attend
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.builder import GraphBuilder

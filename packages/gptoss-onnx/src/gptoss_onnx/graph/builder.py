@@ -1,9 +1,8 @@
 """GraphBuilder: writes ONNX nodes as calls, with names that are unique over the graph and all its bodies.
 
 `op.MatMul(q, k)` appends a node and returns its output. Names follow the scopes that are open
-(`model.layers.3.self_attn.q_proj`), so that a viewer shows the model's own words. onnx-ir names
-values per graph; a Loop body and its parent would then share names, which ONNX forbids, so this
-builder names every node and value itself.
+(`model.layers.3.self_attn.q_proj`), so that a viewer shows the model's own words. A Loop body shares
+no name with its parent, which ONNX forbids.
 """
 
 import contextlib
@@ -11,15 +10,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import ArrayLike, DTypeLike
 
-__all__ = ["INT64_MAX", "MICROSOFT", "GraphBuilder"]
+from gptoss_onnx import ir
 
+__all__ = ["INT64_MAX", "MICROSOFT", "OPSET", "GraphBuilder"]
+
+OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 INT64_MAX = np.iinfo(np.int64).max  # "to the end" in Slice
-
-type Attribute = int | float | str | Sequence[int] | ir.TensorProtocol | ir.Graph
 
 
 class GraphBuilder:
@@ -45,7 +44,7 @@ class GraphBuilder:
             raise AttributeError(f"{op_type} is neither an ONNX operator nor an attribute")
 
         def call(
-            *inputs: ir.Value | None, name: str | None = None, domain: str = "", **attributes: Attribute
+            *inputs: ir.Value | None, name: str | None = None, domain: str = "", **attributes: ir.Attribute
         ) -> ir.Value:
             return self.many(op_type, 1, *inputs, name=name, domain=domain, **attributes)[0]
 
@@ -58,17 +57,20 @@ class GraphBuilder:
         *inputs: ir.Value | None,
         name: str | None = None,
         domain: str = "",
-        **attributes: Attribute,
+        **attributes: ir.Attribute,
     ) -> tuple[ir.Value, ...]:
         """An operator with several outputs. `name` is its name inside the scope; by default its type."""
         node_name = self.unique_name(name or op_type)
-        node = ir.node(op_type, inputs, attributes, domain=domain, num_outputs=outputs, name=node_name)
+        names = [node_name] if outputs == 1 else [f"{node_name}.{index}" for index in range(outputs)]
+        values = tuple(ir.Value(name) for name in names)
         if domain:
             self.domains.add(domain)
-        for index, value in enumerate(node.outputs):
-            value.name = node_name if outputs == 1 else f"{node_name}.{index}"
-        self.nodes.append(node)
-        return tuple(node.outputs)
+        self.nodes.append(
+            ir.Node(
+                name=node_name, op_type=op_type, domain=domain, inputs=inputs, outputs=values, attributes=attributes
+            )
+        )
+        return values
 
     def unique_name(self, name: str) -> str:
         """`name` inside the open scopes, numbered where it is taken."""
@@ -100,18 +102,16 @@ class GraphBuilder:
 
     def input(self, name: str, dtype: ir.DataType, *shape: int | str | None) -> ir.Value:
         """A value that comes from outside: an input of the graph, or of the body that is being built."""
-        return ir.Value(name=self.unique_name(name), type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        return ir.Value(self.unique_name(name), dtype, shape)
 
-    def initializer(self, tensor: ir.TensorProtocol) -> ir.Value:
+    def initializer(self, tensor: ir.Tensor) -> ir.Value:
         """The value of a named tensor; the same value when it is asked for again."""
         name = tensor.name
-        if name is None:
+        if not name:
             raise ValueError("an initialiser needs a name")
         if name not in self.initializers:
             self._taken.add(name)
-            self.initializers[name] = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
-            )
+            self.initializers[name] = ir.Value(name, tensor.dtype, tensor.shape, tensor)
         return self.initializers[name]
 
     def constant(self, value: ArrayLike, dtype: DTypeLike, *, name: str | None = None) -> ir.Value:
@@ -124,8 +124,19 @@ class GraphBuilder:
             full = re.sub(r"[^\w.+-]", "", f"constant.{array.dtype.name}.{shape}.{shown}")
             while full in self._taken:
                 full += "_"
-            self._constants[key] = self.initializer(ir.tensor(array, name=full))
+            self._constants[key] = self.initializer(ir.ArrayTensor(array, full))
         return self._constants[key]
+
+    def graph(self, name: str, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value]) -> ir.Graph:
+        """All that was made so far, as a graph."""
+        return ir.Graph(
+            name=name,
+            inputs=inputs,
+            outputs=outputs,
+            nodes=self.nodes,
+            initializers=list(self.initializers.values()),
+            opsets={"": OPSET} | dict.fromkeys(sorted(self.domains), 1),
+        )
 
     def ints(self, *values: int) -> ir.Value:
         """An int64 vector: axes, shapes, slice bounds."""

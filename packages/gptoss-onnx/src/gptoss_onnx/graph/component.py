@@ -1,13 +1,13 @@
 """One part of the model as a graph of its own: attention, MLP, norm or block of one layer."""
 
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.attending import grouped_attention, manual_attention
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block, mlp
 from gptoss_onnx.graph.builder import GraphBuilder
-from gptoss_onnx.graph.model import OPSET, as_output, cache_dtype, cache_input, cache_outputs
+from gptoss_onnx.graph.model import as_output, cache_dtype, cache_input, cache_outputs
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
@@ -85,11 +85,4 @@ def build_component_graph(
         outputs += cache_outputs(config, layer, present, dtype)
     shaped = op.reshape(output, op.size(hidden, 0), op.size(hidden, 1), config.hidden_size, name="outputs.output")
     final = as_output(shaped, "output", ir.DataType.FLOAT, "batch", "sequence", config.hidden_size)
-    return ir.Graph(
-        inputs,
-        [final, *outputs],
-        nodes=op.nodes,
-        initializers=list(op.initializers.values()),
-        opset_imports={"": OPSET} | dict.fromkeys(sorted(op.domains), 1),
-        name=f"gpt_oss_{component}",
-    )
+    return op.graph(f"gpt_oss_{component}", inputs, [final, *outputs])

@@ -9,9 +9,9 @@ the loop then carries, for each such probe, one row a token and chosen expert.
 """
 
 import numpy as np
-import onnx_ir as ir
 from gptoss_weights import SWIGLU_ALPHA, GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.mxfp4 import int8_linear, packed_linear
 from gptoss_onnx.graph.parameters import Int8Experts, PackedExperts, Parameters
@@ -56,7 +56,7 @@ def experts(
         if is_static:
             turns = op.scalar(config.num_experts, np.int64)
         else:
-            active = op.many("Unique", 4, choices, sorted=1, name="active")[0]
+            active = op.Unique(choices, sorted=1, name="active")
             turns = op.Squeeze(op.Shape(active), op.ints(0), name="turns")
         nothing = _zeros(op, op.Shape(x), name="nothing")
         no_rows = [_zeros(op, op.Concat(op.Shape(choices), op.ints(width), axis=0)) for width in widths.values()]
@@ -108,10 +108,10 @@ def experts(
                 ]
             still_going_on = op.Identity(going_on)
         body = ir.Graph(
-            [turn, going_on, partial_sum, *partial.values()],
-            [still_going_on, added, *written],
-            nodes=nodes,
             name=op.unique_name("body"),
+            inputs=[turn, going_on, partial_sum, *partial.values()],
+            outputs=[still_going_on, added, *written],
+            nodes=nodes,
         )
     start = [turns, op.scalar(True, np.bool_), nothing, *no_rows]
     combined, *inner = op.many("Loop", 1 + len(widths), *start, body=body, name="experts")
@@ -127,7 +127,7 @@ def _repeated(op: GraphBuilder, rows: ir.Value, times: int, width: int) -> ir.Va
 
 
 def _zeros(op: GraphBuilder, shape: ir.Value, *, name: str | None = None) -> ir.Value:
-    return op.ConstantOfShape(shape, value=ir.tensor(np.zeros(1, np.float32)), name=name)
+    return op.ConstantOfShape(shape, value=ir.ArrayTensor(np.zeros(1, np.float32), "value"), name=name)
 
 
 def swiglu(op: GraphBuilder, gate_up: ir.Value, *, limit: float) -> ir.Value:

@@ -5,9 +5,9 @@ normalisation of the routing weights comes to), and compute the limited SwiGLU i
 """
 
 import numpy as np
-import onnx_ir as ir
 from gptoss_weights import MXFP4_BLOCK_SIZE, SWIGLU_ALPHA, GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import MICROSOFT, GraphBuilder
 from gptoss_onnx.graph.parameters import Int8Experts, Parameters
 from gptoss_onnx.recipe import Recipe

@@ -9,9 +9,9 @@ its own start, so padding is the caller's to leave out.
 import dataclasses
 
 import numpy as np
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.builder import MICROSOFT, GraphBuilder
 from gptoss_onnx.graph.linear import linear

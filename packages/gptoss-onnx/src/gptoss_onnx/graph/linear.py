@@ -1,10 +1,9 @@
 """A linear layer over rows, y = x·Wᵀ + b."""
 
-import onnx_ir as ir
-
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import MICROSOFT, GraphBuilder
-from gptoss_onnx.graph.parameters import Int8Matrix, Kernel, Parameters
-from gptoss_onnx.recipe import INT8_BLOCK
+from gptoss_onnx.graph.parameters import Kernel, Parameters, RoundedMatrix
+from gptoss_onnx.recipe import ROUNDED_BLOCK
 
 __all__ = ["linear"]
 
@@ -19,15 +18,15 @@ def linear(op: GraphBuilder, parameters: Parameters, x: ir.Value, name: str, *, 
         bias = [parameters.float32(f"{name}.bias")] if has_bias else []
     if isinstance(weight, Kernel):
         return op.Gemm(x, weight.value, *bias, name=own_name)
-    if isinstance(weight, Int8Matrix):
+    if isinstance(weight, RoundedMatrix):
         return op.MatMulNBits(
             *(x, weight.codes, weight.scales, None, None, *bias),
             name=own_name,
             domain=MICROSOFT,
             K=weight.columns,
             N=weight.out,
-            bits=8,
-            block_size=INT8_BLOCK,
+            bits=weight.bits,
+            block_size=ROUNDED_BLOCK,
             accuracy_level=ACTIVATIONS_IN_INT8,
         )
     return op.Gemm(x, weight, *bias, transB=1, name=own_name)

@@ -2,22 +2,22 @@
 
 from collections.abc import Collection
 
-import onnx_ir as ir
+import numpy as np
 from gptoss_weights import GptOssConfig, probe_specs
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.attending import grouped_attention, manual_attention
 from gptoss_onnx.graph.attention import LayerCache
 from gptoss_onnx.graph.block import block
-from gptoss_onnx.graph.builder import GraphBuilder
+from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
 from gptoss_onnx.graph.rms_norm import rms_norm
+from gptoss_onnx.metadata import LOGITS_TO_KEEP
 from gptoss_onnx.recipe import Recipe
 
-__all__ = ["OPSET", "as_output", "build_graph", "cache_dtype", "cache_input", "cache_outputs", "graph_probes"]
-
-OPSET = 21  # the oldest with int8 and uint8 where MXFP4 needs them; ONNX Runtime reads it from 1.20 on
+__all__ = ["as_output", "build_graph", "cache_dtype", "cache_input", "cache_outputs", "graph_probes"]
 
 
 def graph_probes(config: GptOssConfig) -> tuple[str, ...]:
@@ -37,7 +37,8 @@ def build_graph(
     """Builds the graph; `op` is new, `parameters` makes its values with it, in the forms of `recipe`.
 
     Inputs: `input_ids` int64 [B, T]; `attention_mask` int64 [B, total], 1 for real tokens, past ones
-    first; `past_key_values.{i}.key` and `.value` f32 [B, K, past, H].
+    first; `past_key_values.{i}.key` and `.value` f32 [B, K, past, H]; `logits_to_keep` int64 [1], which
+    may be left out: how many of the last columns get logits, 0 for all T.
     Outputs: `logits` f32 [B, T, V]; `present.{i}.key` and `.value`; the probes under their names,
     with a batch axis in front. A graph of one static shape has no cache, neither in nor out.
 
@@ -86,7 +87,8 @@ def build_graph(
     with op.scope("model.norm"):
         x = rms_norm(op, x, parameters.float32("model.norm.weight"))
     report("final_norm", x)
-    logits = linear(op, parameters, x, "lm_head", has_bias=False)
+    keep = op.initializer(ir.ArrayTensor(np.zeros(1, np.int64), LOGITS_TO_KEEP)) if static is None else None
+    logits = linear(op, parameters, x if keep is None else _last(op, x, token_ids, keep), "lm_head", has_bias=False)
 
     def output(name: str, value: ir.Value) -> ir.Value:
         sizes = specs[name].shape[1:]  # behind T
@@ -95,20 +97,25 @@ def build_graph(
         dtype = ir.DataType.INT64 if specs[name].is_integer else ir.DataType.FLOAT
         return as_output(shaped, name, dtype, batch_axis, length_axis, *sizes)
 
-    inputs, outputs = [token_ids, mask], [output("logits", logits)]
-    if static is None:
+    inputs = [token_ids, mask]
+    if keep is None:
+        outputs = [output("logits", logits)]
+    else:
+        shaped = op.reshape(logits, op.size(token_ids, 0), -1, config.vocab_size, name="outputs.logits")
+        outputs = [as_output(shaped, "logits", ir.DataType.FLOAT, batch_axis, "kept", config.vocab_size)]
         inputs += [value for cache in past for value in (cache.key, cache.value)]
         for layer, cache in enumerate(present):
             outputs += cache_outputs(config, layer, cache, dtype)
+        inputs.append(keep)
     outputs += [output(name, report.values[name]) for name in graph_probes(config) if name in report.values]
-    return ir.Graph(
-        inputs,
-        outputs,
-        nodes=op.nodes,
-        initializers=list(op.initializers.values()),
-        opset_imports={"": OPSET} | dict.fromkeys(sorted(op.domains), 1),
-        name="gpt_oss",
-    )
+    return op.graph("gpt_oss", inputs, outputs)
+
+
+def _last(op: GraphBuilder, x: ir.Value, token_ids: ir.Value, keep: ir.Value) -> ir.Value:
+    """The rows of the last `keep` columns, of all where it is 0. x f32 [B · T, D], token_ids int64 [B, T]."""
+    with op.scope("logits_to_keep"):
+        by_sequence = op.reshape(x, op.size(token_ids, 0), op.size(token_ids, 1), -1)
+        return op.reshape(op.slice(by_sequence, op.Neg(keep), INT64_MAX, axis=1), -1, op.size(x, 1))
 
 
 def cache_dtype(recipe: Recipe) -> ir.DataType:
@@ -141,5 +148,5 @@ def cache_input(op: GraphBuilder, config: GptOssConfig, layer: int, dtype: ir.Da
 
 def as_output(value: ir.Value, name: str, dtype: ir.DataType, *shape: int | str) -> ir.Value:
     """The value under its final name, with type and shape."""
-    value.name, value.type, value.shape = name, ir.TensorType(dtype), ir.Shape(shape)
+    value.name, value.dtype, value.shape = name, dtype, shape
     return value

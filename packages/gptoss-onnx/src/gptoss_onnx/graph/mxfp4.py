@@ -8,9 +8,9 @@ Memory: one expert in f32, half a matrix at a time.
 """
 
 import numpy as np
-import onnx_ir as ir
 from gptoss_weights import FP4_VALUES, MXFP4_BLOCK_SIZE
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.parameters import Int8Experts, PackedExperts
 

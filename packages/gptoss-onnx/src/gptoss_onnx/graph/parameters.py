@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Protocol
 
-import onnx_ir as ir
+from gptoss_onnx import ir
 
-__all__ = ["Fp4Experts", "Int8Experts", "Int8Matrix", "Kernel", "PackedExperts", "Parameters"]
+__all__ = ["Fp4Experts", "Int8Experts", "Kernel", "PackedExperts", "Parameters", "RoundedMatrix"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,15 @@ class Kernel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Int8Matrix:
-    """A dense matrix [out, columns], rounded: codes uint8 [out, G, 32] around 128, scales f32 [out, G]."""
+class RoundedMatrix:
+    """A dense matrix [out, columns], rounded to `bits` bits: codes uint8 [out, G, 4 · bits], scales f32 [out, G].
+
+    Codes of 8 bits are around 128; those of 4 bits around 8, two in a byte, the low one first.
+    """
 
     codes: ir.Value
     scales: ir.Value
+    bits: int
     out: int
     columns: int
 
@@ -58,7 +62,7 @@ class Parameters(Protocol):
     def float32(self, name: str) -> ir.Value:
         """The tensor in f32."""
 
-    def matrix(self, name: str) -> ir.Value | Kernel | Int8Matrix:
+    def matrix(self, name: str) -> ir.Value | Kernel | RoundedMatrix:
         """A dense matrix: f32 [out, in], or in another form."""
 
     def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:

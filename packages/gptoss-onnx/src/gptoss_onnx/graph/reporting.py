@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Collection
 
-import onnx_ir as ir
 from gptoss_weights import layer_probe
+
+from gptoss_onnx import ir
 
 __all__ = ["LayerReport", "Report"]
 

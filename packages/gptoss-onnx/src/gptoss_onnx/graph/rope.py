@@ -3,9 +3,9 @@
 import dataclasses
 
 import numpy as np
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig, rope_concentration
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import GraphBuilder
 
 __all__ = ["Rotation", "apply_rope", "rope_rotation"]

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-import onnx_ir as ir
-
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import GraphBuilder
 
 __all__ = ["Routing", "route_tokens"]

@@ -13,9 +13,9 @@ n − R + r, and rows with a negative one hold nothing.
 import dataclasses
 
 import numpy as np
-import onnx_ir as ir
 from gptoss_weights import GptOssConfig
 
+from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 
 __all__ = ["Visibility", "visible_keys"]

@@ -14,6 +14,7 @@ from gptoss_weights import GptOssConfig
 from gptoss_onnx.errors import RequestError
 from gptoss_onnx.inputs import check_batch
 from gptoss_onnx.kv_cache import Cache, cache_names, require_kind
+from gptoss_onnx.metadata import LOGITS_TO_KEEP
 from gptoss_onnx.shared_cache import SharedCache
 from gptoss_onnx.stepping.steps import Piece
 
@@ -32,7 +33,14 @@ class SharedSteps:
         return SharedCache.empty(self._config, batch, max_length)
 
     def run(
-        self, cache: Cache, ids: np.ndarray, is_real: np.ndarray, names: Sequence[str], chunk: int
+        self,
+        cache: Cache,
+        ids: np.ndarray,
+        is_real: np.ndarray,
+        names: Sequence[str],
+        chunk: int,
+        *,
+        last_only: bool = False,
     ) -> Iterator[Piece]:
         """Runs the batch together where each sequence gets just one token, else sequence by sequence."""
         shared = require_kind(cache, SharedCache)
@@ -50,7 +58,7 @@ class SharedSteps:
         shared = shared.taken_over(room=int(after.max()))
         if is_real.shape[1] == 1 and is_real.all() and shared.lengths.min() > 0:
             every_sequence = np.arange(len(ids))
-            outputs = self._step(shared, None, ids, shared.lengths + 1, names)
+            outputs = self._step(shared, None, ids, shared.lengths + 1, names, keep=1)
             yield Piece(every_sequence, np.zeros(1, np.int64), outputs, shared.grown_by(is_real.sum(axis=1)))
             return
         for sequence in range(len(ids)):
@@ -58,16 +66,28 @@ class SharedSteps:
             for start in range(0, len(columns), chunk):
                 part = columns[start : start + chunk]
                 length = shared.lengths[sequence : sequence + 1] + len(part)
-                outputs = self._step(shared, sequence, ids[sequence : sequence + 1, part], length, names)
+                kept = part[-1:] if last_only else part
+                row = ids[sequence : sequence + 1, part]
+                outputs = self._step(shared, sequence, row, length, names, keep=len(kept))
                 shared = shared.grown_by(len(part) * (np.arange(len(ids)) == sequence))
-                yield Piece(np.array([sequence]), part, outputs, shared)
+                yield Piece(np.array([sequence]), kept, outputs, shared)
         if not is_real.any():
             yield Piece(np.zeros(0, np.int64), np.zeros(0, np.int64), {}, shared)
 
     def _step(
-        self, cache: SharedCache, sequence: int | None, ids: np.ndarray, lengths: np.ndarray, names: Sequence[str]
+        self,
+        cache: SharedCache,
+        sequence: int | None,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        names: Sequence[str],
+        *,
+        keep: int,
     ) -> dict[str, np.ndarray]:
-        """One run of the graph over one sequence or all, which have `lengths` tokens after it."""
+        """One run of the graph over one sequence or all, which have `lengths` tokens after it.
+
+        Logits come for the last `keep` columns.
+        """
         binding = self._session.io_binding()
         for name in cache_names(self._config):
             value = cache.value(name, sequence)
@@ -76,6 +96,7 @@ class SharedSteps:
         mask = np.arange(lengths.max()) < lengths[:, None]
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(ids))
         binding.bind_cpu_input("attention_mask", mask.astype(np.int64))
+        binding.bind_ortvalue_input(LOGITS_TO_KEEP, ort.OrtValue.ortvalue_from_numpy(np.array([keep])))
         for name in names:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding)

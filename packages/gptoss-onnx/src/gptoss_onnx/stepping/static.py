@@ -61,6 +61,8 @@ class StaticSteps:
         is_real: np.ndarray,
         names: Sequence[str],
         chunk: int,  # noqa: ARG002 - the shape is static
+        *,
+        last_only: bool = False,  # noqa: ARG002 - so it is
     ) -> Iterator[Piece]:
         """Runs once, and cuts out each sequence's new tokens."""
         before = require_kind(cache, TokenHistory)

@@ -35,9 +35,19 @@ class Steps(Protocol):
         """An empty cache for sequences of at most so many tokens, where the kind of cache wants to know."""
 
     def run(
-        self, cache: Cache, ids: np.ndarray, is_real: np.ndarray, names: Sequence[str], chunk: int
+        self,
+        cache: Cache,
+        ids: np.ndarray,
+        is_real: np.ndarray,
+        names: Sequence[str],
+        chunk: int,
+        *,
+        last_only: bool = False,
     ) -> Iterator[Piece]:
         """Adds tokens int64 [B, T], real where is_real bool [B, T] says so, at most `chunk` of a sequence at a time.
+
+        With `last_only`, only the logits of each sequence's last real token are wanted: `names` is
+        `logits` alone, and pieces may leave out columns before those.
 
         There is at least one piece, and the last one's cache holds all tokens. A sequence without a
         real token may be in no piece.

@@ -36,7 +36,7 @@ _ENTRIES = {
     "torch": _Entry("openai_torch", "OpenAITorchSource", "torch", ("gpt_oss", "torch")),
     "hf": _Entry("transformers", "TransformersSource", "hf", ("transformers", "torch")),
     "jax": _Entry("jax", "JaxSource", "jax", ("gptoss_model", "flax", "jax")),
-    "onnx": _Entry("onnx", "OnnxSource", "onnx", ("gptoss_onnx", "onnx", "onnx_ir", "onnxruntime")),
+    "onnx": _Entry("onnx", "OnnxSource", "onnx", ("gptoss_onnx", "onnx", "onnxruntime")),
     "numpy": _Entry("plain", "PlainSource", "", ()),
 }
 SOURCES = tuple(_ENTRIES)
