@@ -44,3 +44,16 @@ def test_flops_are_six_a_parameter_and_token_and_attention():
 def test_mesh_that_does_not_divide_is_a_sentence():
     with pytest.raises(ConfigError, match="kv heads over tensor=3"):
         plan_run(TrainConfig(model="gpt-oss-20b", run=load_config("20b", ["run.mesh=tensor=3"]).run), "finetune")
+
+
+@pytest.mark.parametrize(
+    ("method", "frozen", "words"),
+    [
+        ("pretrain", ("model.embed.*",), "no parameter has such a name"),
+        ("pretrain", ("*",), "nothing is left to train"),
+        ("lora", ("lm_head.weight",), "LoRA trains no matrix"),
+    ],
+)
+def test_what_is_frozen_is_checked_before_anything_is_loaded(method, frozen, words):
+    with pytest.raises(ConfigError, match=words):
+        plan_run(TrainConfig(model="gpt-oss-120b", frozen=frozen), method)

@@ -57,14 +57,17 @@ def test_documents_of_a_row_learn_as_they_would_alone(full_run, make_batch, rela
         assert relative_error(state.parameters[name], value) < 1e-5, name
 
 
-def test_norms_of_groups_make_up_the_norm_and_every_parameter_moves(one_step):
-    _, report = one_step
+def test_norms_of_groups_make_up_the_norm_and_every_parameter_moves(full_run, one_step):
+    state, report = one_step
+    before = full_run.state.parameters
+    assert set(report.is_finite) == set(before)
+    assert all((np.asarray(value) != np.asarray(before[name])).any() for name, value in state.parameters.items())
     groups = {"embedding", "unembedding", "norms", "sinks", "attention", "router", "experts"}
     assert set(report.grad_norms) == groups
     together = np.sqrt(sum(float(norm) ** 2 for norm in report.grad_norms.values()))
     assert float(report.grad_norm) == pytest.approx(together, rel=1e-5)
-    for flags in (report.moved, report.has_gradient, report.is_finite):
-        assert all(np.asarray(found).all() for found in flags.values())
+    assert all(flags.all() for flags in report.is_finite.values())
+    assert (np.asarray(report.squares) > 0).all(), "a gradient in every layer"
     np.testing.assert_allclose(np.asarray(report.expert_load).sum(axis=1), 1, rtol=1e-5)
 
 
@@ -84,6 +87,7 @@ def test_step_with_a_number_that_is_none_changes_nothing_and_names_it(full_run, 
     for ours, theirs in zip(jax.tree.leaves((after.parameters, after.optimizer)), jax.tree.leaves(before), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert _first_bad_parameter(report) is not None
+    assert report.is_finite.keys() == before[0].keys()
 
 
 def test_rows_of_a_part_are_taken_across_processes(full_run, make_batch):
@@ -100,6 +104,7 @@ def test_lora_moves_factors_routers_and_sinks_and_starts_where_the_model_is(lora
     assert all(name.endswith((".a", ".b", ".sinks")) or ".router." in name for name in state.parameters)
     state, report = lora_run.step(state, lora_run.frozen, parts(make_batch(), 1))
     assert float(report.loss) == pytest.approx(float(one_step[1].loss), rel=1e-5)
+    assert set(report.moved) == set(report.has_gradient) == set(state.parameters)
     unmoved = {name for name, flags in report.moved.items() if not np.asarray(flags).all()}
     assert not {name for name in unmoved if not name.endswith(".a")}, "b is zero, so a has no gradient yet"
     first = float(report.loss)

@@ -33,7 +33,7 @@ from gptoss_train.setup import Run
 from gptoss_train.signals import stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
 from gptoss_train.state import TrainState
-from gptoss_train.step import StepReport
+from gptoss_train.step import Step, StepReport, compiled_for
 
 __all__ = ["BatchIterator", "Outcome", "local_folder", "run_folder", "train"]
 
@@ -155,6 +155,7 @@ def _steps(
     losses: list[float | None] = []
     evaluated: float | None = None
     received: Signals | None = None
+    make_step: Step | None = None
     is_out_of_data = False
     for step in range(first_step + 1, config.steps + 1):
         if bar is not None and not losses:
@@ -168,7 +169,9 @@ def _steps(
             break
         position = batches.get_state()
         skipped_before = int(state.skipped)
-        state, report = run.step(state, run.frozen, place_batch(batch, run))
+        placed = place_batch(batch, run)
+        make_step = make_step or compiled_for(run.step, state, run.frozen, placed)
+        state, report = make_step(state, run.frozen, placed)
         report = jax.block_until_ready(report)
         line = step_metrics(
             report,

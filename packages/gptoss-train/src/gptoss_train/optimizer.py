@@ -34,7 +34,7 @@ def make_schedule(config: OptimizerConfig, *, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, *, steps: int) -> optax.GradientTransformation:
-    """Clipping and the optimizer, as one transformation of gradients in f32."""
+    """The optimizer, a transformation of gradients in f32; the step has clipped them."""
     rate = make_schedule(config, steps=steps)
 
     def mask(parameters: Parameters) -> dict[str, bool]:
@@ -60,9 +60,7 @@ def make_optimizer(config: OptimizerConfig, *, steps: int) -> optax.GradientTran
                 optax.add_decayed_weights(decay, mask),
                 optax.scale_by_learning_rate(rate),
             )
-    if config.clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    return optimizer
 
 
 def init_moments(optimizer: optax.GradientTransformation, parameters: Parameters) -> optax.OptState:

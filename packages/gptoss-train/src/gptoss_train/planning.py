@@ -16,7 +16,7 @@ from gptoss_weights import GptOssConfig, count_active_parameters, count_paramete
 from gptoss_train.config import TrainConfig
 from gptoss_train.errors import ConfigError
 from gptoss_train.optimizer import init_moments, make_optimizer
-from gptoss_train.setup import Method, geometry_of
+from gptoss_train.setup import Method, check_method, geometry_of
 
 __all__ = ["RunPlan", "plan_run"]
 
@@ -111,9 +111,10 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
 
     Raises:
         CheckpointError: there is no such geometry.
-        ConfigError: the mesh does not divide the model.
+        ConfigError: the mesh does not divide the model, or `frozen` names none of its parameters.
     """
     geometry, _ = geometry_of(config)
+    check_method(config, method, geometry)
     is_lora = method == "lora"
     weight_bytes = jnp.dtype(config.run.weight_dtype).itemsize
     try:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import jax
 import optax
 from gptoss_model import GptOss, add_lora, load_model, make_mesh
-from gptoss_weights import GPT_OSS_20B, GPT_OSS_120B, Checkpoint, GptOssConfig, MissingDependencyError, open_checkpoint
+from gptoss_weights import (
+    GPT_OSS_20B,
+    GPT_OSS_120B,
+    Checkpoint,
+    GptOssConfig,
+    MissingDependencyError,
+    open_checkpoint,
+    tensor_specs,
+)
 
 from gptoss_train.config import TrainConfig
 from gptoss_train.data import DataConfig
@@ -32,6 +40,7 @@ __all__ = [
     "PUBLISHED",
     "Method",
     "Run",
+    "check_method",
     "geometry_of",
     "load_run_model",
     "open_base",
@@ -82,13 +91,14 @@ class Run:
         return self.split.merge(self.state.parameters if parameters is None else parameters, self.frozen)
 
 
-def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = None) -> Run:
+def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = None, learns: bool = True) -> Run:
     """Loads the model and compiles nothing yet.
 
     Args:
         config: What is asked for.
         method: The command.
         base: What the parameters start from, if not what the config names.
+        learns: Whether there are steps to come; without them no memory goes to an optimizer's moments.
 
     Raises:
         CheckpointError: the checkpoint, or the config, is not what the command needs.
@@ -104,7 +114,8 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
         else trained_in_full(config.frozen)
     )
     split, parameters, frozen = split_model(model, selects, weight_dtype=config.run.weight_dtype)
-    optimizer = make_optimizer(config.optimizer, steps=config.steps)
+    del model  # and with it the arrays that the state copies
+    optimizer = make_optimizer(config.optimizer, steps=config.steps) if learns else optax.identity()
     return Run(
         config=config,
         method=method,
@@ -117,8 +128,10 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
             split,
             optimizer,
             config.loss,
+            clip_norm=config.optimizer.clip_norm,
             remat=config.run.remat,
             quantization_aware=config.run.quantization_aware,
+            audited=is_lora,
         ),
         schedule=make_schedule(config.optimizer, steps=config.steps),
     )
@@ -132,18 +145,7 @@ def load_run_model(config: TrainConfig, method: Method, base: Checkpoint, mesh: 
     """
     run = config.run
     is_lora = method == "lora"
-    if is_lora and (run.quantization_aware or config.frozen):
-        raise ConfigError(
-            "LoRA trains no matrix: run.quantization_aware and frozen have no meaning for it", fix="Leave them out."
-        )
-    idle = [pattern for pattern in config.frozen if not fnmatch.filter(base.specs, pattern)]
-    if idle:
-        raise ConfigError(
-            "no parameter has such a name",
-            where="frozen",
-            expected="canonical names or patterns of them, such as model.layers.*.self_attn.sinks",
-            found=", ".join(idle),
-        )
+    check_method(config, method, base.config)
     try:
         model = load_model(
             base,
@@ -168,6 +170,29 @@ def load_run_model(config: TrainConfig, method: Method, base: Checkpoint, mesh: 
     except ValueError as error:
         raise ConfigError(str(error), where="run") from None
     return model
+
+
+def check_method(config: TrainConfig, method: Method, geometry: GptOssConfig) -> None:
+    """Refuses what has no meaning for the command or the geometry, before anything is loaded.
+
+    Raises:
+        ConfigError: LoRA is told to train or freeze a matrix, or `frozen` names no parameter.
+    """
+    if method == "lora" and (config.run.quantization_aware or config.frozen):
+        raise ConfigError(
+            "LoRA trains no matrix: run.quantization_aware and frozen have no meaning for it", fix="Leave them out."
+        )
+    names = tensor_specs(geometry)
+    idle = [pattern for pattern in config.frozen if not fnmatch.filter(names, pattern)]
+    if idle:
+        raise ConfigError(
+            "no parameter has such a name",
+            where="frozen",
+            expected="canonical names or patterns of them, such as model.layers.*.self_attn.sinks",
+            found=", ".join(idle),
+        )
+    if all(any(fnmatch.fnmatchcase(name, pattern) for pattern in config.frozen) for name in names):
+        raise ConfigError("nothing is left to train", where="frozen", fix="Freeze less.")
 
 
 def open_base(config: TrainConfig, method: Method) -> Checkpoint:

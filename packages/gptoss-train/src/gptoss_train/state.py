@@ -41,10 +41,7 @@ def init_state(
         return TrainState(step=nothing, skipped=nothing, parameters=parameters, optimizer=moments)
 
     if mesh is None:
-        # Copies, for the step gives its argument's memory away; committed to their device, as what is restored is,
-        # so that one compiled step serves both.
-        copied: TrainState = jax.tree.map(lambda leaf: jax.device_put(leaf.copy(), jax.devices()[0]), make(parameters))
-        return copied
+        return _owned(make(parameters))
     shapes = jax.eval_shape(make, parameters)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
@@ -56,3 +53,16 @@ def init_state(
     shardings = jax.tree_util.tree_map_with_path(place, shapes)
     state: TrainState = jax.jit(make, out_shardings=shardings)(parameters)
     return state
+
+
+def _owned(state: TrainState) -> TrainState:
+    """Copies, for the step gives its argument's memory away, made one after the other.
+
+    They are committed to their device, as what is restored is, so that one compiled step serves both.
+    """
+    leaves, structure = jax.tree.flatten(state)
+    del state
+    for place, leaf in enumerate(leaves):
+        leaves[place] = jax.device_put(leaf, jax.devices()[0], may_alias=False)
+    owned: TrainState = jax.tree.unflatten(structure, leaves)
+    return owned

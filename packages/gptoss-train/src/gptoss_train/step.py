@@ -7,11 +7,14 @@ A step whose loss or gradient is no number leaves parameters and moments as they
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from gptoss_model import GptOss
 from gptoss_weights import layer_probe
@@ -20,11 +23,12 @@ from jaxtyping import Array, Float
 from gptoss_train.batch import Batch
 from gptoss_train.config import LossConfig
 from gptoss_train.loss import cross_entropy, router_losses
+from gptoss_train.memory import give_memory_back
 from gptoss_train.parameters import Parameters, SplitModel, group_of, is_expert_matrix
 from gptoss_train.quantization import straight_through
 from gptoss_train.state import TrainState
 
-__all__ = ["REMAT_POLICIES", "BatchLoss", "StepReport", "batch_loss", "make_evaluation", "make_step"]
+__all__ = ["REMAT_POLICIES", "BatchLoss", "StepReport", "batch_loss", "compiled_for", "make_evaluation", "make_step"]
 
 REMAT_POLICIES: Mapping[str, Callable[..., bool] | None] = {
     "none": None,
@@ -34,6 +38,9 @@ REMAT_POLICIES: Mapping[str, Callable[..., bool] | None] = {
 }
 
 
+# On a CPU most of a short run is compiling. The step's products are library calls, which LLVM does not touch; at its
+# highest level it takes a sixth longer, and the step is no faster.
+CPU_COMPILER_OPTIONS: Mapping[str, int] = {"xla_backend_optimization_level": 1}
 SMALLEST_WEIGHT = 1e-30  # what the loss of a step with nothing to learn is divided by
 
 
@@ -71,11 +78,11 @@ class StepReport:
         tokens: How many tokens were real.
         targets: How many were learnt.
         grad_norm: Of all gradients together, before clipping.
-        grad_norms: Of each group.
+        squares: Sum of the squares of each parameter's gradient, an entry a layer of a stack, in the order of `rows`.
         is_applied: Whether the parameters have changed.
-        is_finite: For each parameter whether its gradient is all numbers, an entry a layer of a stack.
-        moved: For each parameter whether it has changed.
-        has_gradient: For each whether its gradient is anywhere not zero, an entry a layer of a stack.
+        moved: For each parameter whether it has changed; only of a step that is audited.
+        has_gradient: For each whether its gradient is anywhere not zero, an entry a layer of a stack; likewise.
+        rows: Name of each parameter, and how many entries it has.
     """
 
     loss: jax.Array
@@ -86,11 +93,30 @@ class StepReport:
     tokens: jax.Array
     targets: jax.Array
     grad_norm: jax.Array
-    grad_norms: dict[str, jax.Array]
+    squares: jax.Array
     is_applied: jax.Array
-    is_finite: dict[str, jax.Array]
     moved: dict[str, jax.Array]
     has_gradient: dict[str, jax.Array]
+    rows: tuple[tuple[str, int], ...] = dataclasses.field(metadata={"static": True})
+
+    @property
+    def grad_norms(self) -> dict[str, float]:
+        """Of each group of parameters."""
+        sums: dict[str, float] = {}
+        for name, found in self._squares().items():
+            sums[group_of(name)] = sums.get(group_of(name), 0.0) + float(found.sum(dtype=np.float64))
+        return {group: math.sqrt(total) for group, total in sums.items()}
+
+    @property
+    def is_finite(self) -> dict[str, np.ndarray]:
+        """For each parameter whether its gradient, and so the sum of its squares, is a number; one a layer."""
+        return {name: np.isfinite(found) for name, found in self._squares().items()}
+
+    def _squares(self) -> dict[str, np.ndarray]:
+        """By name; on the host, for here it costs no compiling."""
+        ends = itertools.accumulate(count for _, count in self.rows)
+        host = np.asarray(self.squares)
+        return {name: host[end - count : end] for (name, count), end in zip(self.rows, ends, strict=True)}
 
 
 def batch_loss(
@@ -150,8 +176,10 @@ def make_step(
     optimizer: optax.GradientTransformation,
     config: LossConfig,
     *,
+    clip_norm: float | None = None,
     remat: str = "none",
     quantization_aware: bool = False,
+    audited: bool = False,
 ) -> Step:
     """The compiled step: (state, frozen parameters, batch [A, B, T]) → (next state, report).
 
@@ -161,8 +189,10 @@ def make_step(
         split: The model taken apart.
         optimizer: Of `make_optimizer`.
         config: What is minimised.
+        clip_norm: The norm that all gradients together are cut to; None cuts nothing.
         remat: One of `REMAT_POLICIES`.
         quantization_aware: Whether experts are rounded to MXFP4 in the forward pass.
+        audited: Whether the report says which parameters moved.
     """
 
     def loss(
@@ -191,9 +221,19 @@ def make_step(
             losses = jax.tree.map(lambda leaf: leaf[None], found)
         else:
             gradients, losses = jax.lax.scan(add, nothing, batch)
-        return _applied(state, gradients, losses, batch, weight, optimizer)
+        return _applied(state, gradients, losses, batch, weight, optimizer, clip_norm=clip_norm, audited=audited)
 
-    return jax.jit(run, donate_argnums=0)
+    options = dict(CPU_COMPILER_OPTIONS) if jax.default_backend() == "cpu" else None
+    return jax.jit(run, donate_argnums=0, compiler_options=options)
+
+
+def compiled_for(step: Step, state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> Step:
+    """The step compiled for arrays like these, and for no others; what compiling needed goes back to the system."""
+    if not isinstance(step, jax.stages.Wrapped):
+        return step
+    compiled: Step = step.lower(state, frozen, batch).compile()
+    give_memory_back()
+    return compiled
 
 
 def make_evaluation(split: SplitModel, config: LossConfig, *, quantization_aware: bool = False) -> Callable[..., Any]:
@@ -218,18 +258,25 @@ def _applied(
     batch: Batch,
     weight: jax.Array,
     optimizer: optax.GradientTransformation,
+    *,
+    clip_norm: float | None,
+    audited: bool,
 ) -> tuple[TrainState, StepReport]:
-    """The next state, if all is finite, and the report."""
-    squares = {name: jnp.square(gradient).sum() for name, gradient in gradients.items()}
-    groups: dict[str, jax.Array] = {}
-    for name, square in squares.items():
-        group = group_of(name)
-        groups[group] = groups[group] + square if group in groups else square
-    norm = jnp.sqrt(sum(squares.values()))
+    """The next state, if all is finite, and the report.
+
+    Each operation on each parameter is a kernel that XLA must compile, and there are dozens of parameters: so
+    squares are summed once, for norms, clipping and the search for what is no number.
+    """
+    squares = {name: _by_layer(name, jnp.square(gradient)).sum(axis=-1) for name, gradient in gradients.items()}
+    every = jnp.concatenate(list(squares.values()))
+    norm = jnp.sqrt(every.sum())
     total = losses.total.sum()
     is_fine = jnp.isfinite(total) & jnp.isfinite(norm)
+    # As torch's clip_grad_norm_ and optax do it: nothing grows.
+    factor = jnp.float32(1) if clip_norm is None else jnp.where(norm > clip_norm, clip_norm / norm, 1)
+    clipped = {name: gradient * factor for name, gradient in gradients.items()}
     wide = {name: value.astype(jnp.float32) for name, value in state.parameters.items()}
-    updates, moments = optimizer.update(gradients, state.optimizer, wide)
+    updates, moments = optimizer.update(clipped, state.optimizer, wide)
     updated = {name: (wide[name] + updates[name]).astype(value.dtype) for name, value in state.parameters.items()}
 
     def keep(new: jax.Array, old: jax.Array) -> jax.Array:
@@ -242,6 +289,11 @@ def _applied(
         parameters=parameters,
         optimizer=jax.tree.map(keep, moments, state.optimizer),
     )
+
+    def is_any(name: str, flags: jax.Array) -> jax.Array:
+        return _by_layer(name, flags).any(axis=-1)
+
+    watched = state.parameters if audited else {}
     report = StepReport(
         loss=losses.cross_entropy.sum() / weight,
         total_loss=total,
@@ -251,13 +303,11 @@ def _applied(
         tokens=(jnp.asarray(batch.segments) > 0).sum(),
         targets=(jnp.asarray(batch.weights) > 0).sum(),
         grad_norm=norm,
-        grad_norms={group: jnp.sqrt(square) for group, square in groups.items()},
+        squares=every,
         is_applied=is_fine,
-        is_finite={name: _by_layer(name, jnp.isfinite(value)).all(axis=-1) for name, value in gradients.items()},
-        moved={
-            name: _by_layer(name, parameters[name] != value).any(axis=-1) for name, value in state.parameters.items()
-        },
-        has_gradient={name: _by_layer(name, value != 0).any(axis=-1) for name, value in gradients.items()},
+        moved={name: is_any(name, parameters[name] != value) for name, value in watched.items()},
+        has_gradient={name: is_any(name, gradients[name] != 0) for name in watched},
+        rows=tuple((name, len(found)) for name, found in squares.items()),
     )
     return following, report
 

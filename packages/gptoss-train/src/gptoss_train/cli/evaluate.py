@@ -43,7 +43,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
         from gptoss_train.going_home import open_run
 
         checkpoint = open_run(str(run_place)).checkpoint()
-    run = set_up(loaded, "finetune", base=checkpoint)
+    run = set_up(loaded, "finetune", base=checkpoint, learns=False)
     data = loaded.data if loaded.evaluation.data is None else loaded.evaluation.data
     evaluation = Evaluation(run, lambda: iter(open_data(run, data.for_evaluation())))
     loss = evaluation.loss(run.state.parameters, run)

@@ -91,7 +91,8 @@ def check_attention_strategy(name: str) -> str:
         ValueError: it is neither a strategy nor `auto`.
         MissingDependencyError: this machine cannot run it.
     """
-    return check_strategy("attention", name, ATTENTION_NAMES, _obstacles())
+    # Importing the kernel costs the better part of a second: only where it is meant.
+    return check_strategy("attention", name, ATTENTION_NAMES, _obstacles() if name.startswith("splash") else {})
 
 
 def list_attention_strategies() -> list[Availability]:
@@ -124,7 +125,7 @@ def choose_attention_strategy(name: str, *, queries: int, keys: int) -> Strategy
         return StrategyChoice(
             "reference", f"{step}: up to {REFERENCE_MOST_SCORES} scores a head, one product is fastest"
         )
-    if queries == keys and "splash" not in _obstacles():
+    if platform == "tpu" and queries == keys and "splash" not in _obstacles():
         return StrategyChoice("splash", f"{step}, no cache: a TPU has a kernel with sinks")
     return StrategyChoice("blockwise", f"{step}: blocks that nobody sees are skipped, and scores never fill memory")
 
