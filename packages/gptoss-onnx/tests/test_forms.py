@@ -87,13 +87,30 @@ def test_rounded_matrices_are_within_a_step_and_mostly_half_and_the_routers_is_n
     assert kernel_name("model.layers.1.mlp.router.weight") in found
 
 
+def test_the_projections_of_query_key_and_value_are_one_matrix_where_they_are_rounded(source, monkeypatch):
+    whole, unchanged = arrays(source, profile="fast", dense="int8")
+    monkeypatch.setattr("gptoss_onnx.forms.SLICE_BYTES", 7 * 16 * source.config.hidden_size)
+    sliced, _ = arrays(source, profile="fast", dense="int8")
+    name = "model.layers.1.self_attn"
+    merged = f"{name}.qkv_proj"
+    assert not any(f"{name}.{part}_proj" in kept for part in "qkv" for kept in (*whole, *unchanged))
+    for found in (whole, sliced):
+        expected = [source.read_array(f"{name}.{part}_proj.weight").astype(np.float64) for part in "qkv"]
+        scales = found[scales_name(f"{merged}.weight")].astype(np.float64)
+        codes = found[codes_name(f"{merged}.weight")].astype(np.float64)
+        restored = ((codes - 128) * scales[..., None]).reshape(len(codes), -1)[:, : source.config.hidden_size]
+        assert np.abs(restored - np.concatenate(expected)).max() <= np.abs(scales).max() * 1.0001
+        biases = [source.read_array(f"{name}.{part}_proj.bias").astype(np.float32) for part in "qkv"]
+        assert (found[f"{merged}.bias"] == np.concatenate(biases)).all()
+
+
 def test_rounding_takes_rows_by_what_it_needs_for_its_work(source, monkeypatch):
     """16 bytes a value, of which half a byte is left: by the size of what comes of it, slices would be too large."""
-    columns = source.config.hidden_size
+    columns = source.config.q_size
     monkeypatch.setattr("gptoss_onnx.forms.SLICE_BYTES", 5 * 16 * columns)
     recipe = choose_recipe(source, profile="fast", dense="int4")
-    rounded = computed_arrays(source, recipe, ["model.layers.0.self_attn.q_proj.weight"])[0][0]
-    assert {len(codes) for _, (codes, _) in rounded.pieces()} <= {5, source.config.q_size % 5}
+    rounded = computed_arrays(source, recipe, ["model.layers.0.self_attn.o_proj.weight"])[0][0]
+    assert {len(codes) for _, (codes, _) in rounded.pieces()} <= {5, source.config.hidden_size % 5}
 
 
 def test_rotation_tables_cover_every_position_that_the_config_is_meant_for(source):

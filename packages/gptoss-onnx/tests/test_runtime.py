@@ -80,6 +80,17 @@ def test_turbo_rounds_activations_and_stays_near(fast_runtime, tmp_path, relativ
     assert np.mean(same) >= 0.95
 
 
+def test_query_key_and_value_are_told_apart_where_one_matrix_makes_them(fast_runtime, tmp_path, tokens, relative_l2):
+    checkpoint = random_checkpoint(tiny_config(head_dim=32), seed=1)
+    probes = [f"layers.0.{part}" for part in ("query", "key", "value")]
+    expected = OnnxModel.open(export_onnx(checkpoint, tmp_path / "exact", probes=probes)).trace(tokens)
+    folder = export_onnx(checkpoint, tmp_path / "rounded", profile="fast", dense="int8", probes=probes)
+    found = OnnxModel.open(folder, threads=1, mode="turbo").trace(tokens)
+    for probe in probes:
+        assert found[probe].shape == expected[probe].shape
+        assert 1e-4 < relative_l2(found[probe], expected[probe]) <= 0.03
+
+
 def test_rounding_the_dense_matrices_costs_more_the_fewer_bits(fast_runtime, tmp_path, relative_l2):
     checkpoint = random_checkpoint(tiny_config(head_dim=32), seed=1)
     tokens = np.random.default_rng(1).integers(0, checkpoint.config.vocab_size, (1, 200))

@@ -24,6 +24,7 @@ __all__ = ["ComputedArrays", "codes_name", "computed_arrays", "kernel_name", "sc
 
 SLICE_BYTES = 16 << 20  # of the arrays at a time; what it takes to compute them is some times as much
 ROUNDING_BYTES = 16  # for a value that is rounded: four arrays of f32 at a time
+PROJECTIONS = tuple(f".{part}_proj.{kind}" for part in "qkv" for kind in ("weight", "bias"))
 INT8_ZERO = 128
 SCALE_BIAS = 128  # 127 of MXFP4, and one for the doubled codes
 
@@ -80,6 +81,10 @@ def computed_arrays(
     """What a recipe computes of some tensors, and the canonical names of those that it leaves as they are."""
     computed, unchanged = [], set()
     for name in names:
+        if recipe.has_merged_projections and ".self_attn." in name and name.endswith(PROJECTIONS):
+            if ".q_proj." in name:
+                computed.append(_merged_projections(checkpoint, name, ROUNDED_BITS[recipe.dense]))
+            continue
         array = _computed(checkpoint, recipe, name)
         if array is None:
             unchanged.add(name)
@@ -148,19 +153,46 @@ def _code_pairs() -> np.ndarray:
     return pairs
 
 
+def _merged_projections(checkpoint: Checkpoint, name: str, bits: int) -> ComputedArrays:
+    """Query, key and value projection as one matrix or bias, given the name of the query's."""
+    sources = [name.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
+    merged = name.replace(".q_proj.", ".qkv_proj.")
+    ends = np.cumsum([0, *(checkpoint.specs[source].shape[0] for source in sources)]).tolist()
+
+    def read(start: int, stop: int) -> np.ndarray:
+        parts = [
+            checkpoint.read_array(source, (slice(max(start - first, 0), max(min(stop, last) - first, 0)),))
+            for source, first, last in zip(sources, ends, ends[1:], strict=False)
+        ]
+        return np.concatenate([part.astype(np.float32) for part in parts])
+
+    if name.endswith(".bias"):
+        return ComputedArrays({merged: (np.dtype(np.float32), (ends[-1],))}, lambda start, stop: (read(start, stop),))
+    return _rounded(read, merged, (ends[-1], checkpoint.specs[name].shape[1]), bits)
+
+
 def _rounded_matrix(checkpoint: Checkpoint, name: str, bits: int) -> ComputedArrays:
+    """One dense matrix, rounded."""
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return checkpoint.read_array(name, (slice(start, stop),)).astype(np.float32)
+
+    out, columns = checkpoint.specs[name].shape
+    return _rounded(read, name, (out, columns), bits)
+
+
+def _rounded(read: Callable[[int, int], np.ndarray], name: str, shape: tuple[int, int], bits: int) -> ComputedArrays:
     """Rounded to `bits` bits, with a scale for 32 columns of a row.
 
     The value of greatest magnitude has the lowest code, of which there is one more than of positive ones:
     its scale is that value / −2^(bits − 1), and may be negative. Two codes of 4 bits share a byte, the low one first.
     """
-    out, columns = checkpoint.specs[name].shape
+    out, columns = shape
     blocks = -(-columns // ROUNDED_BLOCK)
     zero = 1 << bits - 1
 
     def rows(start: int, stop: int) -> Rows:
-        values = checkpoint.read_array(name, (slice(start, stop),)).astype(np.float32)
-        padded = np.pad(values, ((0, 0), (0, blocks * ROUNDED_BLOCK - columns)))
+        padded = np.pad(read(start, stop), ((0, 0), (0, blocks * ROUNDED_BLOCK - columns)))
         by_block = padded.reshape(stop - start, blocks, ROUNDED_BLOCK)
         place = np.abs(by_block).argmax(axis=-1, keepdims=True)
         scales = np.take_along_axis(by_block, place, axis=-1) / np.float32(-zero)

@@ -46,8 +46,15 @@ class ExternalParameters:
         for bits in ROUNDED_BITS.values():
             if codes_name(name, bits) in self._tensors:
                 codes, scales = self.stored(codes_name(name, bits)), self.stored(scales_name(name, bits))
-                return RoundedMatrix(codes, scales, bits, *self._specs[name].shape)
+                out = self._tensors[codes_name(name, bits)].shape[0]
+                columns = self._specs[name.replace(".qkv_proj.", ".q_proj.")].shape[1]
+                return RoundedMatrix(codes, scales, bits, out, columns)
         return self.float32(name)
+
+    def has_matrix(self, name: str) -> bool:
+        """Whether a dense matrix of that name stands there: that of merged projections need not."""
+        forms = (kernel_name(name), *(codes_name(name, bits) for bits in ROUNDED_BITS.values()))
+        return name in self._tensors or any(form in self._tensors for form in forms)
 
     def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:
         """An expert matrix [E, out, in]: packed, in int8, or in the dtype that it is stored in."""

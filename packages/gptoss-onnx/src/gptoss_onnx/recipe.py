@@ -80,6 +80,11 @@ class Recipe:
         return self.profile == "fast"
 
     @property
+    def has_merged_projections(self) -> bool:
+        """Whether query, key and value come from one matrix."""
+        return self.dense in ROUNDED_BITS and self.attention == "grouped-query"
+
+    @property
     def has_fused_experts(self) -> bool:
         """Whether one operator computes the experts of a layer."""
         return self.profile == "cuda" or (self.profile == "fast" and self.experts in ("int8", "float32"))

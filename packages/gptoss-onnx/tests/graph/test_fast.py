@@ -58,8 +58,8 @@ def test_the_experts_are_int8_with_a_scale_for_32_columns_and_swiglu_as_the_offi
     [
         ({"experts": "float32"}, "MoE", LAYERS),
         ({"experts": "mxfp4"}, "Loop", LAYERS),
-        ({"dense": "int8"}, "MatMulNBits", 4 * LAYERS + 1),
-        ({"dense": "int4"}, "MatMulNBits", 4 * LAYERS + 1),
+        ({"dense": "int8"}, "MatMulNBits", 2 * LAYERS + 1),
+        ({"dense": "int4"}, "MatMulNBits", 2 * LAYERS + 1),
     ],
     ids=str,
 )

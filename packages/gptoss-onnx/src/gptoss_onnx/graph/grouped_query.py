@@ -87,19 +87,34 @@ def grouped_query_attention(
     def project(projection: str) -> ir.Value:
         return op.reshape(linear(op, parameters, x, f"{name}.{projection}"), batch, length, -1)
 
-    query, key, value = project("q_proj"), project("k_proj"), project("v_proj")
-    for probe, rows, heads in (
-        ("query", query, config.num_attention_heads),
-        ("key", key, config.num_key_value_heads),
-        ("value", value, config.num_key_value_heads),
-    ):
+    heads = {
+        "query": config.num_attention_heads,
+        "key": config.num_key_value_heads,
+        "value": config.num_key_value_heads,
+    }
+    operands: list[ir.Value | None]
+    if parameters.has_matrix(f"{name}.qkv_proj.weight"):
+        merged = project("qkv_proj")
+        operands = [cast(merged), None, None]
+        ends = np.cumsum([0, *heads.values()]) * config.head_dim
+        rows = {
+            probe: op.slice(merged, int(start), int(stop), axis=2)
+            for probe, start, stop in zip(heads, ends, ends[1:], strict=False)
+            if report.wants(probe)
+        }
+    else:
+        rows = {probe: project(f"{probe[0]}_proj") for probe in heads}
+        operands = [cast(own) for own in rows.values()]
+    for probe, own in rows.items():
         if report.wants(probe):
-            report(probe, _by_head(op, config, rows, heads, None if probe == "value" else lengths.rotation))
+            rotation = None if probe == "value" else lengths.rotation
+            report(probe, _by_head(op, config, own, heads[probe], rotation))
     window = {"local_window_size": config.sliding_window, "sliding_window_cache": 1}
     attended, present_key, present_value = op.many(
         "GroupQueryAttention",
         3,
-        *(cast(query), cast(key), cast(value), past.key, past.value, lengths.last, lengths.longest),
+        *operands,
+        *(past.key, past.value, lengths.last, lengths.longest),
         *(cast(parameters.rotation_table("cos")), cast(parameters.rotation_table("sin"))),
         *(None, None),  # positions are counted, and no bias is added
         cast(parameters.float32(f"{name}.sinks")),
@@ -112,8 +127,8 @@ def grouped_query_attention(
         rotary_interleaved=0,
         **(window if config.is_sliding(layer) else {}),
     )
-    rows = op.reshape(op.Cast(attended, to=ir.DataType.FLOAT) if is_cast else attended, -1, config.q_size)
-    return linear(op, parameters, rows, f"{name}.o_proj"), LayerCache(present_key, present_value)
+    mixed = op.reshape(op.Cast(attended, to=ir.DataType.FLOAT) if is_cast else attended, -1, config.q_size)
+    return linear(op, parameters, mixed, f"{name}.o_proj"), LayerCache(present_key, present_value)
 
 
 def _by_head(op: GraphBuilder, config: GptOssConfig, rows: ir.Value, heads: int, rotation: Rotation | None) -> ir.Value:

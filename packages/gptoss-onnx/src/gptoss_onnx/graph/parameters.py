@@ -65,6 +65,9 @@ class Parameters(Protocol):
     def matrix(self, name: str) -> ir.Value | Kernel | RoundedMatrix:
         """A dense matrix: f32 [out, in], or in another form."""
 
+    def has_matrix(self, name: str) -> bool:
+        """Whether a dense matrix of that name stands there: that of merged projections need not."""
+
     def experts(self, name: str) -> PackedExperts | Int8Experts | ir.Value:
         """An expert matrix [E, out, in]: packed, in int8, or in the dtype that it is stored in."""
 
