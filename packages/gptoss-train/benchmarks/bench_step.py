@@ -81,19 +81,16 @@ class Contender:
         name: What it is called.
         command: What starts it.
         marks: Pattern of what it writes after each step.
-        log: The file that it writes it to; its standard output, where it is not there by itself.
-        environment: Variables of its own.
+        output: Where its standard output goes.
+        log: The file that it writes its marks to; None is its standard output.
     """
 
-    def __init__(self, name: str, command: list[str], marks: str, log: Path, environment: dict[str, str]) -> None:
+    def __init__(self, name: str, command: list[str], marks: str, output: Path, log: Path | None = None) -> None:
         self.name, self.steps = name, list[dict[str, float]]()
-        self._marks, self._log = re.compile(marks), log
-        self._output = log.with_suffix(".output")
+        self._marks, self._output, self._log = re.compile(marks), output, log or output
         self._made, self._wall, self._cpu = 0, time.perf_counter(), 0.0
-        with self._output.open("wb") as output:
-            self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | COLD | environment
-            )
+        with output.open("wb") as stream:
+            self._process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | COLD)
         self.first = self._wait()
 
     def step(self) -> None:
@@ -134,8 +131,7 @@ class Contender:
         return took
 
     def _count(self) -> int:
-        place = self._log if self._log.exists() else self._output
-        return len(self._marks.findall(place.read_text(errors="replace")))
+        return len(self._marks.findall(self._log.read_text(errors="replace"))) if self._log.exists() else 0
 
 
 def ours(moe: str, remat: str, steps: int, folder: Path) -> Contender:
@@ -157,7 +153,7 @@ def ours(moe: str, remat: str, steps: int, folder: Path) -> Contender:
     place = folder / f"{name}.yaml"
     place.write_text(json.dumps(config))  # JSON is YAML
     command = [str(Path(sys.executable).with_name("gptoss-train")), "pretrain", str(place)]
-    return Contender(f"ours {moe}", command, r'"step": \d+', folder / name / "metrics.jsonl", {})
+    return Contender(f"ours {moe}", command, r'"step": \d+', folder / f"{name}.log", folder / name / "metrics.jsonl")
 
 
 def maxtext(python: str, steps: int, folder: Path) -> Contender:
@@ -168,13 +164,13 @@ def maxtext(python: str, steps: int, folder: Path) -> Contender:
     command += [f"{theirs}={SIZES[own]}" for theirs, own in MAXTEXT_SIZES.items()]
     command += [f"per_device_batch_size={ROWS}", f"max_target_length={LENGTH}", f"learning_rate={RATE}"]
     command += [f"steps={steps}", f"base_output_directory={folder / 'maxtext'}", "run_name=bench"]
-    return Contender("maxtext", command, r"completed step: \d+", folder / "maxtext.log", {})
+    return Contender("maxtext", command, r"completed step: \d+", folder / "maxtext.log")
 
 
 def transformers(steps: int, folder: Path) -> Contender:
     """This file, as the loop below."""
     command = [sys.executable, __file__, "--loop", str(steps)]
-    return Contender("transformers", command, r"loss \S+", folder / "transformers.log", {})
+    return Contender("transformers", command, r"loss \S+", folder / "transformers.log")
 
 
 def train_transformers(steps: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from gptoss_weights import Checkpoint, Index, Mxfp4Tensor
 
-from gptoss_train.parameters import Parameters, canonical_name
+from gptoss_train.parameters import canonical_name
 
 __all__ = ["Adapter", "Update", "adapter_of", "merged"]
 
@@ -55,7 +55,7 @@ class Adapter:
     alpha: float
 
 
-def adapter_of(parameters: Parameters, *, rank: int, alpha: float) -> Adapter:
+def adapter_of(parameters: Mapping[str, np.ndarray], *, rank: int, alpha: float) -> Adapter:
     """The adapter in the trained parameters of a run.
 
     Args:

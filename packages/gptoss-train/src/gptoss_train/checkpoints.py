@@ -17,13 +17,14 @@ import orbax.checkpoint as ocp
 from gptoss_weights import CheckpointError
 
 from gptoss_train.config import CheckpointConfig
-from gptoss_train.parameters import Parameters
+from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
 from gptoss_train.state import TrainState
 
 __all__ = ["Checkpoints", "SavedRun", "read_saved_parameters", "read_saved_run"]
 
 FOLDER = "checkpoints"
 ITEMS = ("parameters", "optimizer", "data", "run")
+CHUNK_BYTES = 1 << 26  # of what is read at once: of a stack of layers a part, so that `export` needs little memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,10 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                parameters=ocp.args.StandardSave(state.parameters),
+                parameters=ocp.args.StandardSave(
+                    state.parameters,
+                    save_args=jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), state.parameters),
+                ),
                 optimizer=ocp.args.StandardSave(rest),
                 data=ocp.args.JsonSave(dict(position)),
                 run=ocp.args.JsonSave(dict(run)),
@@ -145,8 +149,8 @@ def read_saved_run(run_folder: str) -> SavedRun:
     return SavedRun(step=step, run=dict(found.run), shapes=shapes)
 
 
-def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> Parameters:
-    """The parameters of the newest checkpoint of a run, in the memory of the host.
+def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, SavedArray]:
+    """The parameters of the newest checkpoint of a run, to be read part by part.
 
     Args:
         run_folder: The folder, or URL, of the run.
@@ -155,18 +159,8 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
-    manager = _reader(run_folder)
-    step = manager.latest_step()
-    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    on_host = {name: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=host) for name, shape in shapes.items()}
-    try:
-        found = manager.restore(step, args=ocp.args.Composite(parameters=ocp.args.StandardRestore(on_host))).parameters
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(
-            f"the parameters of the run cannot be restored ({_first_line(error)})", where=f"{run_folder}, step {step}"
-        ) from error
-    restored: Parameters = found
-    return restored
+    step = _reader(run_folder).latest_step()
+    return open_saved_arrays(f"{_absolute(run_folder)}/{FOLDER}/{step}/parameters", shapes)
 
 
 def _reader(run_folder: str) -> Any:

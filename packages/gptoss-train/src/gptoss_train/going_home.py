@@ -21,8 +21,9 @@ from gptoss_weights import (
 from gptoss_train.adapters import Adapter, adapter_of, merged
 from gptoss_train.checkpoints import SavedRun, read_saved_parameters, read_saved_run
 from gptoss_train.config import TrainConfig
-from gptoss_train.parameters import Parameters, canonical_name
+from gptoss_train.parameters import canonical_name
 from gptoss_train.reading import parse_config
+from gptoss_train.saved_arrays import SavedArray
 from gptoss_train.setup import Method, open_base
 
 __all__ = ["FinishedRun", "open_run", "quantization_summary"]
@@ -38,7 +39,7 @@ class FinishedRun:
         config: Its config.
         method: Its command.
         base: What it started from.
-        parameters: What it has trained, on the host.
+        parameters: What it has trained, to be read part by part.
     """
 
     folder: str
@@ -46,7 +47,7 @@ class FinishedRun:
     config: TrainConfig
     method: Method
     base: Checkpoint
-    parameters: Parameters
+    parameters: Mapping[str, SavedArray]
 
     def adapter(self) -> Adapter:
         """What LoRA has made.
@@ -62,7 +63,8 @@ class FinishedRun:
                 found=self.method,
                 fix="`gptoss-train export` writes its checkpoint.",
             )
-        return adapter_of(self.parameters, rank=self.config.lora.rank, alpha=self.config.lora.alpha)
+        factors = {name: saved[()] for name, saved in self.parameters.items()}
+        return adapter_of(factors, rank=self.config.lora.rank, alpha=self.config.lora.alpha)
 
     def checkpoint(self) -> Checkpoint:
         """The model as it is after the run; what LoRA has made is merged in."""
@@ -119,14 +121,13 @@ class _TrainedCheckpoint(Checkpoint):
 
     format = "trained"
 
-    def __init__(self, base: Checkpoint, parameters: Parameters) -> None:
+    def __init__(self, base: Checkpoint, parameters: Mapping[str, SavedArray]) -> None:
         self.config, self.side_files, self._base = base.config, base.side_files, base
-        self._places: dict[str, tuple[np.ndarray, int | None]] = {}
-        for name, value in parameters.items():
-            host = np.asarray(value)
+        self._places: dict[str, tuple[SavedArray, int | None]] = {}
+        for name, saved in parameters.items():
             is_stacked = any(part in ("even", "odd") for part in name.split("."))
-            for row in range(len(host)) if is_stacked else [None]:
-                self._places[canonical_name(name, row or 0)] = host, row
+            for row in range(saved.shape[0]) if is_stacked else [None]:
+                self._places[canonical_name(name, row or 0)] = saved, row
 
     def array_dtype(self, name: str) -> np.dtype | None:
         return self._places[name][0].dtype if name in self._places else self._base.array_dtype(name)
@@ -134,5 +135,5 @@ class _TrainedCheckpoint(Checkpoint):
     def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
         if name not in self._places:
             return self._base.read(name, index)
-        host, row = self._places[name]
-        return host[index if row is None else (row, *index)]
+        saved, row = self._places[name]
+        return saved[index if row is None else (row, *index)]

@@ -35,6 +35,7 @@ def test_rows_of_a_split_are_records(folder):
 
 
 @needs_datasets
+@pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill, of a class of pyarrow
 def test_a_saved_dataset_opens_from_its_folder(tmp_path):
     import datasets
 
