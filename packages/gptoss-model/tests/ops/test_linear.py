@@ -2,7 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gptoss_model.ops import linear
+from gptoss_model.ops import Mxfp4Array, linear
+from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.stacked import StackedMatrices
 
 
@@ -42,3 +43,13 @@ def test_a_matrix_in_a_stack_of_layers_gives_the_bits_of_the_matrix_by_itself(ro
     in_a_stack = jax.jit(lambda x, weights, row: linear(x, StackedMatrices(weights, row)))
     for row in range(3):
         np.testing.assert_array_equal(in_a_stack(x, weights, row), jax.jit(linear)(x, weights[row]))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_weight_in_another_order_of_columns_gives_the_same_products(rng, rows, relative_error):
+    blocks = jnp.asarray(rng.integers(0, 256, (5, 2, 16), np.uint8))
+    packed = Mxfp4Array(blocks, jnp.full((5, 2), 126, jnp.uint8))
+    x = jnp.asarray(rng.standard_normal((rows, 64)), jnp.float32)
+    update = LowRank(*(jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((2, 64), (5, 2))), scale=0.5)
+    split = linear(x, packed.decode_split(jnp.float32), update=update)
+    assert relative_error(split, linear(x, packed.decode(jnp.float32), update=update)) < 5e-7

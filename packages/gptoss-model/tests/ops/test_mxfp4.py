@@ -56,3 +56,14 @@ def test_one_entry_of_a_packed_array_stays_packed():
 def test_another_dtype_is_refused():
     with pytest.raises(ValueError, match="bfloat16 or float32, not float16"):
         decode_mxfp4(ALL_BYTES, ALL_SCALES, dtype=jnp.float16)
+
+
+@pytest.mark.parametrize(("dtype", "unsigned"), DTYPES)
+def test_split_matrix_has_the_same_bits_in_the_order_that_it_gives_to_rows(dtype, unsigned):
+    packed = Mxfp4Array(jnp.asarray(ALL_BYTES), jnp.asarray(ALL_SCALES))
+    split = jax.jit(lambda packed: packed.decode_split(dtype))(packed)
+    assert split.shape == packed.shape
+    decoded = packed.decode(dtype)
+    np.testing.assert_array_equal(bits(split.values, unsigned), bits(split.order(decoded), unsigned))
+    first_block = np.asarray(split.order(jnp.arange(64.0)[None]))[0, :32]
+    assert first_block.tolist() == [*range(0, 32, 2), *range(1, 32, 2)]

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from gptoss_model.ops.low_rank import LowRank
+from gptoss_model.ops.mxfp4 import SplitMatrix
 from gptoss_model.ops.products import product_precision
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.row_products import gathered_row_products, row_product
@@ -18,7 +19,7 @@ __all__ = ["linear"]
 
 def linear(
     x: Float[Array, "*rows in"],
-    weight: Float[Array, "out in"] | StackedMatrices,
+    weight: Float[Array, "out in"] | StackedMatrices | SplitMatrix,
     bias: Float[Array, " out"] | None = None,
     *,
     total: Callable[[Array], Array] | None = None,
@@ -36,10 +37,11 @@ def linear(
     Source: torch.nn.Linear, as openai/gpt-oss torch/model.py uses it.
     """
     rows = x.reshape(-1, x.shape[-1])
+    factors, matrix = (weight.order(rows), weight.values) if isinstance(weight, SplitMatrix) else (rows, weight)
     if rows.shape[0] == 1:
-        product = lax.platform_dependent(rows, weight, cpu=_row_product, default=_dot)
+        product = lax.platform_dependent(factors, matrix, cpu=_row_product, default=_dot)
     else:
-        product = _dot(rows, weight)
+        product = _dot(factors, matrix)
     if update is not None:
         product += update.of_rows(rows)
     if total is not None:

@@ -25,9 +25,8 @@ from gptoss_model.strategy_names import AUTO, MOE_NAMES
 __all__ = ["MOE_STRATEGIES", "MoeStrategy", "check_moe_strategy", "choose_moe_strategy", "list_moe_strategies"]
 
 # Measured in bf16 on two cores (hidden 1024, ffn 512, 32 experts, 4 chosen): where `tiled` overtakes `gathered`.
-# With packed experts it never does as long as all rows go at once (`MOST_ROWS_AT_ONCE` of `experts`).
-GATHERED_MOST_TOKENS_PACKED_ON_CPU = 8
-GATHERED_MOST_TOKENS_DECODED_ON_CPU = 4
+GATHERED_MOST_TOKENS_PACKED_ON_CPU = 20
+GATHERED_MOST_TOKENS_DECODED_ON_CPU = 8
 # On accelerators, where `gathered` decodes an expert for every assignment.
 GATHERED_MOST_TOKENS_PACKED = 1
 GATHERED_MOST_TOKENS_DECODED = 4

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gptoss_model.ops.linear import linear
 from gptoss_model.ops.low_rank import LowRank
-from gptoss_model.ops.mxfp4 import Mxfp4Array
+from gptoss_model.ops.mxfp4 import Mxfp4Array, SplitMatrix
 from gptoss_model.ops.rounding import add_rounded, rounded
 from gptoss_model.ops.row_products import gathered_row_products
 from gptoss_model.ops.stacked import StackedMatrices, unstacked
@@ -81,9 +81,9 @@ class ExpertWeights:
 class Expert(NamedTuple):
     """One expert; its arrays as in `ExpertWeights`, without the axis E."""
 
-    gate_up_proj: jax.Array
+    gate_up_proj: jax.Array | SplitMatrix
     gate_up_proj_bias: jax.Array
-    down_proj: jax.Array
+    down_proj: jax.Array | SplitMatrix
     down_proj_bias: jax.Array
     gate_up_update: LowRank | None = None
     down_update: LowRank | None = None
@@ -116,7 +116,7 @@ def apply_experts_to_rows(
 ) -> Float[Array, "A D"]:
     """The MLP of another expert for each row; `chosen` within 0 … E − 1.
 
-    A few rows go all at once on a CPU, see `gptoss_model.ops.row_products`, and otherwise one after the other.
+    On a CPU `MOST_ROWS_AT_ONCE` go at once, see `gptoss_model.ops.row_products`; elsewhere one after the other.
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
@@ -170,9 +170,21 @@ def _steps_of_experts(
             matrices, chosen = matrices.flat(chosen)
         return rounded(gathered_row_products(rows, matrices, chosen), rows.dtype)
 
+    def in_pieces(rows: jax.Array, matrices: ExpertMatrices, chosen: jax.Array) -> jax.Array:
+        count = -(-len(rows) // MOST_ROWS_AT_ONCE)
+        if count <= 1:
+            return all_at_once(rows, matrices, chosen)
+        size = -(-len(rows) // count)
+        padding = count * size - len(rows)  # less than a row a piece; it repeats the last row's expert
+        pieces = jnp.pad(rows, ((0, padding), (0, 0))).reshape(count, size, -1)
+        experts_of_pieces = jnp.pad(chosen, (0, padding), mode="edge").reshape(count, size)
+        products: jax.Array = lax.map(
+            lambda piece: all_at_once(piece[0], matrices, piece[1]), (pieces, experts_of_pieces)
+        )
+        return products.reshape(count * size, -1)[: len(rows)]
+
     def multiply(rows: jax.Array, matrices: ExpertMatrices, update: LowRank | None) -> jax.Array:
-        on_cpu = all_at_once if len(rows) <= MOST_ROWS_AT_ONCE else one_by_one
-        products: jax.Array = lax.platform_dependent(rows, matrices, chosen, cpu=on_cpu, default=one_by_one)
+        products: jax.Array = lax.platform_dependent(rows, matrices, chosen, cpu=in_pieces, default=one_by_one)
         if update is None:
             return products
         return rounded(products.astype(jnp.float32) + update.of_assigned_rows(rows, chosen), rows.dtype)
@@ -198,6 +210,6 @@ def _add_bias(product: jax.Array, bias: jax.Array) -> jax.Array:
     return total
 
 
-def _matrix(matrices: ExpertMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array:
+def _matrix(matrices: ExpertMatrices, expert: jax.Array, dtype: DTypeLike) -> jax.Array | SplitMatrix:
     matrix = matrices[expert]
-    return matrix.decode(dtype) if isinstance(matrix, Mxfp4Array) else matrix.astype(dtype)
+    return matrix.decode_split(dtype) if isinstance(matrix, Mxfp4Array) else matrix.astype(dtype)
