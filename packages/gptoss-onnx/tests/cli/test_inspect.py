@@ -22,7 +22,7 @@ def test_json_has_all_of_it(run_command, exported, checkpoint):
     assert document["recipe"]["profile"] == "portable"
     assert document["opsets"] == {"ai.onnx": 21}
     assert document["weight_bytes"].keys() == {path.name for path in exported.glob("*.safetensors")}
-    assert document["outputs"]["logits"] == ["batch", "sequence", checkpoint.config.vocab_size]
+    assert document["outputs"]["logits"] == ["batch", "kept", checkpoint.config.vocab_size]
     assert document["problems"] == []
 
 

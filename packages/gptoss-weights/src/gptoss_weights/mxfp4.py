@@ -7,7 +7,7 @@ the scale 127, each with its lowest bit (which no code needs) set where the valu
 left of the scale is a sum in the exponent of those: `values += is_not_zero * (exponent - 1)`, three
 vectorised integer operations. Blocks whose result would leave the normal numbers are rare and are
 looked up apart, by scale and byte. float32 is bfloat16, widened. It works in chunks of about a core's
-cache: beyond the result it holds the table, and a megabyte a thread. A large result takes the memory that
+cache: beyond the result it holds the table, and 1.5 MiB a thread. A large result takes the memory that
 an earlier one has left (`recycled_memory`).
 """
 
@@ -32,7 +32,7 @@ FP4_VALUES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _MANTISSA_BITS = 7  # of bfloat16
 _NORMAL_SCALES = (2, LARGEST_EXACT_SCALE)  # under these every code but zero decodes to a normal number
-_CHUNK_BLOCKS = 1 << 12  # 256 KiB of bfloat16; with fewer, calling numpy costs more than missing the cache
+_CHUNK_BLOCKS = 1 << 13  # 512 KiB of bfloat16; with fewer, calling numpy costs more than missing the cache
 _BLOCKS_PER_THREAD = 1 << 16  # with less work a thread costs more than it saves
 
 
