@@ -126,7 +126,7 @@ def lowest(session: nox.Session, package: str) -> None:
 def oracles(session: nox.Session) -> None:
     """Everything against the official PyTorch code, live; installs gigabytes."""
     install_locked(session, "--only-group=oracles")
-    session.run("pytest", "tests/oracles", "-m", "oracle", *session.posargs, env=COMPILED)
+    session.run("pytest", "tests/oracles", "-m", "oracle", *PARALLEL, *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"], default=False)

@@ -129,8 +129,8 @@ def _manifest(content: bytes, folder: Path) -> object:
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(content)
         if isinstance(document, dict):
-            document.pop("manifest_sha256", None)
-            content = json.dumps({**document, "manifest_sha256": _checksum(document)}).encode()
+            document.pop("manifest_blake3", None)
+            content = json.dumps({**document, "manifest_blake3": _checksum(document)}).encode()
     return read_manifest(_written(folder, "manifest.json", content))
 
 
