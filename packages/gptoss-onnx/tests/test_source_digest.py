@@ -22,7 +22,7 @@ class Altered(Checkpoint):
         if name != self._altered:
             return tensor
         if not isinstance(tensor, Mxfp4Tensor):
-            return tensor + np.ones(1, tensor.dtype)
+            return (tensor.astype(np.float32) + 1).astype(tensor.dtype)
         change = {part: 1 if part == self._part else 0 for part in ("blocks", "scales")}
         return Mxfp4Tensor(tensor.blocks + np.uint8(change["blocks"]), tensor.scales + np.uint8(change["scales"]))
 
