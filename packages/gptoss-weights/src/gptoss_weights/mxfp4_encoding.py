@@ -101,8 +101,10 @@ def _encode(values: np.ndarray, *, is_mse: bool) -> tuple[np.ndarray, np.ndarray
     codes = _codes(magnitudes, scales, bits)
     if is_mse:
         _improve(values, magnitudes, scales, codes, bits)
-    slow = np.flatnonzero(scales < _SMALLEST_PLAIN_SCALE)
-    if len(slow):
+    tiny = np.flatnonzero(scales < _SMALLEST_PLAIN_SCALE)
+    if len(tiny):
+        codes[tiny] = 0
+        slow = tiny[largest[tiny] > 0]
         codes[slow] = _codes_by_value(values[slow], scales[slow])
     codes |= ((raw < 0).view(np.uint8)) << np.uint8(3)
     pairs = codes.view("<u2")  # the first code of a pair in the low byte
