@@ -14,7 +14,7 @@ import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.formats.raw_tensors import Half, Part, RawTensor
-from gptoss_weights.formats.transposing import transpose_into
+from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Checksum, Piece
@@ -138,5 +138,5 @@ def _as_placed(array: np.ndarray, part: Part) -> np.ndarray:
         return array
     turned = np.empty((len(array), array.shape[2], array.shape[1]), array.dtype)
     for target, source in zip(turned, array, strict=True):
-        transpose_into(target, source)
+        copy_by_tiles(target, source.T)
     return turned

@@ -12,7 +12,7 @@ import numpy as np
 
 from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.formats.flax_msgpack.index import IndexedArray
-from gptoss_weights.formats.transposing import transpose_into
+from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.mapped_file import MappedFile
 
 __all__ = ["LeafRows"]
@@ -50,7 +50,7 @@ class LeafRows:
             return view[:, columns].T
         transposed = np.empty((columns.stop - columns.start, stop - start), self._dtype)
         for position, run in self._runs(start, stop):
-            transpose_into(transposed[:, position : position + len(run)], run[:, columns])
+            copy_by_tiles(transposed[:, position : position + len(run)], run[:, columns].T)
         transposed.setflags(write=False)
         return transposed
 

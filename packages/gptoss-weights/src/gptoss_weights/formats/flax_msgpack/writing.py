@@ -18,7 +18,7 @@ from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.formats.flax_msgpack.encoding import Form, Payload, encode_tree
 from gptoss_weights.formats.flax_msgpack.tree import FlaxLeaf, TreePath, flax_config_path, flax_leaves
-from gptoss_weights.formats.transposing import transpose_into
+from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, Piece, whole_files
@@ -198,7 +198,7 @@ def _stripes(checkpoint: Checkpoint, leaf: FlaxLeaf, dtype: np.dtype) -> Iterato
         for spec in leaf.specs:
             for rows in _slices(spec.shape[0], _SLICE_BYTES // (inputs * dtype.itemsize)):
                 matrix = checkpoint.read_array(spec.name, (rows, stripe_rows))
-                transpose_into(stripe[:, start + rows.start : start + rows.stop], matrix)
+                copy_by_tiles(stripe[:, start + rows.start : start + rows.stop], matrix.T)
             start += spec.shape[0]
         yield stripe
 

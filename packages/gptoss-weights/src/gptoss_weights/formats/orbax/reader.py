@@ -26,6 +26,7 @@ from gptoss_weights.formats.orbax.metadata import read_tree
 from gptoss_weights.formats.orbax.selection import Selection
 from gptoss_weights.formats.orbax.tree import ROOT, Place, leaf_places, orbax_leaves
 from gptoss_weights.formats.orientation import SquareSample, refuse_transposed, square_samples
+from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.json_files import parse_json_object
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["CONFIG_FILE", "OrbaxCheckpoint", "open_orbax"]
 
 CONFIG_FILE = "config.json"
+_COPIED_BYTES = 64 * 2**20  # what may be in memory twice; TensorStore turns axes itself, slowly, for more
 
 # What MaxText keeps among the parameters besides parameters: maxtext train_state_nnx.py, _NNX_RNG_STATE_KEYS,
 # and model_creation_utils.py, _filter_to_model_keys.
@@ -161,7 +163,10 @@ class OrbaxCheckpoint(Checkpoint):
         leaf = place.leaf
         region = self._arrays[leaf.key][leaf.region(selection.ranges, place.position)]
         with explained("the leaf is damaged", where=f"{self._item}: {leaf.shown}", fix="Copy or download it again."):
-            load_tensorstore().array(target).write(region.transpose(leaf.split_axes())).result()
+            if target.nbytes <= _COPIED_BYTES:
+                copy_by_tiles(target, region.read().result().transpose(leaf.split_axes()))
+            else:
+                load_tensorstore().array(target).write(region.transpose(leaf.split_axes())).result()
 
 
 def _item_and_around(item: Location) -> list[Location]:

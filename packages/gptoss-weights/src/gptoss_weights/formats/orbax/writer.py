@@ -28,6 +28,7 @@ from gptoss_weights.formats.orbax.location import CHECKPOINT_METADATA, COMMIT_SU
 from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree_metadata_text
 from gptoss_weights.formats.orbax.reader import CONFIG_FILE
 from gptoss_weights.formats.orbax.tree import Leaf, orbax_leaves
+from gptoss_weights.formats.transposing import copy_by_tiles, in_c_order
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, Piece, whole_files
@@ -245,9 +246,9 @@ class _LeafWriter:
         """Writes what this leaf takes of a block with the axes of `Leaf.split`."""
         region, values = self._leaf.region(ranges, position), self._leaf.from_split(split)
         if self._gathered is not None:
-            self._gathered[region] = values
+            copy_by_tiles(self._gathered[region], values)
         else:
-            self._in_flight.begin(self._array[region], values, self._where)
+            self._in_flight.begin(self._array[region], in_c_order(values), self._where)
 
     def finish(self) -> None:
         """Writes what was gathered."""
