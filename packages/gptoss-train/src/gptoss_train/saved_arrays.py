@@ -4,13 +4,12 @@ Orbax keeps a tree as one TensorStore array a leaf, in chunks. Reading a layer o
 it lies in, and nothing is kept.
 """
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gptoss_weights import CheckpointError, Index
+from gptoss_weights import Index
+from gptoss_weights.formats.orbax import Location, explained, open_array, read_tree
 
 __all__ = ["SavedArray", "open_saved_arrays"]
 
@@ -40,10 +39,8 @@ class SavedArray:
         if any(isinstance(one, range) and one.step < 0 for one in places):
             raise ValueError(f"{self._where} is read forwards, not by {index}")
         domain = tuple(slice(one.start, one.stop, one.step) if isinstance(one, range) else one for one in places)
-        try:
+        with explained("a parameter cannot be read", where=self._where):
             values: np.ndarray = self._store[domain].read().result()
-        except (ValueError, OSError) as error:
-            raise CheckpointError(f"a parameter cannot be read ({_first_line(error)})", where=self._where) from error
         return values
 
 
@@ -51,41 +48,18 @@ def open_saved_arrays(folder: str, names: Iterable[str]) -> dict[str, SavedArray
     """The arrays of a tree that Orbax has saved, by name; nothing but their shapes is read.
 
     Args:
-        folder: The item's, absolute, or its URL.
+        folder: The item's, or its URL.
         names: Of the leaves.
 
     Raises:
         CheckpointError: one is missing or damaged.
     """
-    import tensorstore
-
-    base = folder if "://" in folder else f"file://{folder}"
-    # No cache: a part is read once.
-    context = tensorstore.Context({"cache_pool": {"total_bytes_limit": 0}})
-    driver = "zarr3" if _is_zarr3(folder) else "zarr"
+    item = Location.at(folder)
+    tree = read_tree(item)
+    pending = {name: open_array(item, tree, name) for name in names}
     found = {}
-    for name in names:
-        kvstore = {"driver": "ocdbt", "base": f"{base}/", "path": f"{name}/"}
+    for name, opening in pending.items():
         where = f"{folder}, {name}"
-        try:
-            store = tensorstore.open({"driver": driver, "kvstore": kvstore}, read=True, context=context).result()
-        except (ValueError, OSError) as error:
-            raise CheckpointError(f"a parameter cannot be opened ({_first_line(error)})", where=where) from error
-        found[name] = SavedArray(store, where)
+        with explained("a parameter cannot be opened", where=where):
+            found[name] = SavedArray(opening.result(), where)
     return found
-
-
-def _is_zarr3(folder: str) -> bool:
-    """What Orbax says of the tree; the older form where it says nothing."""
-    metadata = Path(folder) / "_METADATA"
-    if "://" in folder:
-        import tensorstore
-
-        raw = tensorstore.KvStore.open(f"{folder}/").result().read("_METADATA").result().value
-    else:
-        raw = metadata.read_bytes() if metadata.exists() else b"{}"
-    return bool(json.loads(raw or b"{}").get("use_zarr3", False))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -8,12 +8,13 @@ import functools
 import itertools
 import math
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 
 from gptoss_weights.errors import CheckpointError
+from gptoss_weights.formats.orbax.array_opening import database_spec, open_array
 from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context
 from gptoss_weights.formats.orbax.location import Location
 from gptoss_weights.formats.orbax.metadata import Tree
@@ -50,7 +51,7 @@ def open_arrays(
     problems = [f"{'/'.join(keys)} is no leaf of this geometry" for keys in sorted(set(found) - expected)]
     problems += [f"{leaf.shown} is missing, expected {_form(leaf.shape)}" for leaf in leaves if leaf.path not in found]
     present = [leaf for leaf in leaves if leaf.path in found]
-    pending = {leaf.key: _open(item, tree, leaf.key, shared_context()) for leaf in present}
+    pending = {leaf.key: open_array(item, tree, leaf.key) for leaf in present}
     stored_chunks = _count_chunks(item, tree) if tree.has_every_chunk else None
     arrays = {}
     for leaf in present:
@@ -68,33 +69,11 @@ def open_arrays(
     return arrays
 
 
-def _open(
-    item: Location, tree: Tree, key: str, context: "tensorstore.Context"
-) -> "tensorstore.Future[tensorstore.TensorStore]":
-    kvstore = _database(item) if tree.is_ocdbt else item.kvstore()
-    spec = {
-        "driver": "zarr3" if tree.is_zarr3 else "zarr",
-        "kvstore": {**kvstore, "path": f"{kvstore['path']}{key}/"},
-        "fill_missing_data_reads": not tree.has_every_chunk,
-        # What an earlier checkpoint that is still open has cached may have been replaced on disk since.
-        "recheck_cached_data": "open",
-        "recheck_cached_metadata": "open",
-    }
-    opened: tensorstore.Future[tensorstore.TensorStore] = load_tensorstore().open(
-        spec, open=True, read=True, context=context
-    )
-    return opened
-
-
-def _database(item: Location) -> dict[str, Any]:
-    return {"driver": "ocdbt", "base": item.kvstore(), "path": ""}
-
-
 def _cached(item: Location, tree: Tree, key: str, array: "tensorstore.TensorStore") -> "tensorstore.TensorStore":
     """The array itself; if its chunks are large, the same with a cache of decoded chunks."""
     if math.prod(_extents(array.chunk_layout.read_chunk)) * array.dtype.numpy_dtype.itemsize <= _CACHED_CHUNK_BYTES:
         return array
-    return _open(item, tree, key, _caching_context()).result()
+    return open_array(item, tree, key, context=_caching_context()).result()
 
 
 @functools.cache
@@ -109,7 +88,7 @@ def _count_chunks(item: Location, tree: Tree) -> Mapping[str, int]:
     """Key of a leaf → how many chunks of it are stored."""
     if tree.is_ocdbt:
         with explained("the database of arrays is damaged", where=item):
-            database = load_tensorstore().KvStore.open(_database(item), context=shared_context()).result()
+            database = load_tensorstore().KvStore.open(database_spec(item), context=shared_context()).result()
             keys = [key.decode() for key in database.list().result()]
     else:
         keys = item.keys()
