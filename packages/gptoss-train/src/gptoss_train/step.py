@@ -274,20 +274,17 @@ def _applied(
     is_fine = jnp.isfinite(total) & jnp.isfinite(norm)
     # As torch's clip_grad_norm_ and optax do it: nothing grows.
     factor = jnp.float32(1) if clip_norm is None else jnp.where(norm > clip_norm, clip_norm / norm, 1)
-    clipped = {name: gradient * factor for name, gradient in gradients.items()}
-    wide = {name: value.astype(jnp.float32) for name, value in state.parameters.items()}
-    updates, moments = optimizer.update(clipped, state.optimizer, wide)
-    updated = {name: (wide[name] + updates[name]).astype(value.dtype) for name, value in state.parameters.items()}
 
-    def keep(new: jax.Array, old: jax.Array) -> jax.Array:
-        return jnp.where(is_fine, new, old)
+    def change(state: TrainState) -> tuple[Parameters, Any]:
+        clipped = {name: gradient * factor for name, gradient in gradients.items()}
+        wide = {name: value.astype(jnp.float32) for name, value in state.parameters.items()}
+        updates, moments = optimizer.update(clipped, state.optimizer, wide)
+        return {name: (wide[name] + updates[name]).astype(old.dtype) for name, old in state.parameters.items()}, moments
 
-    parameters = jax.tree.map(keep, updated, state.parameters)
+    # A branch, not `where`: XLA would keep a copy of every moment to choose from.
+    parameters, moments = jax.lax.cond(is_fine, change, lambda state: (state.parameters, state.optimizer), state)
     following = TrainState(
-        step=state.step + 1,
-        skipped=state.skipped + ~is_fine,
-        parameters=parameters,
-        optimizer=jax.tree.map(keep, moments, state.optimizer),
+        step=state.step + 1, skipped=state.skipped + ~is_fine, parameters=parameters, optimizer=moments
     )
 
     def is_any(name: str, flags: jax.Array) -> jax.Array:
