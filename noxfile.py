@@ -79,7 +79,7 @@ def test(session: nox.Session, package: str) -> None:
 def slow(session: nox.Session, package: str) -> None:
     """One package's slow tests: meshes of many devices, long contexts, large files."""
     install_locked(session, f"--package={package}", "--group=test")
-    command = ["pytest", f"packages/{package}/tests", "-m", SLOW, *session.posargs]
+    command = ["pytest", f"packages/{package}/tests", "-m", SLOW, *PARALLEL, *session.posargs]
     session.run(*command, env=COMPILED, success_codes=[0, NO_TESTS])
 
 
@@ -127,6 +127,14 @@ def oracles(session: nox.Session) -> None:
     """Everything against the official PyTorch code, live; installs gigabytes."""
     install_locked(session, "--only-group=oracles")
     session.run("pytest", "tests/oracles", "-m", "oracle", *PARALLEL, *session.posargs, env=COMPILED)
+
+
+@nox.session(python=PYTHON, tags=["cpu"])
+def extras(session: nox.Session) -> None:
+    """What gptoss-train does with optional libraries: Hugging Face datasets, TensorBoard."""
+    install_locked(session, "--package=gptoss-train", "--extra=datasets", "--extra=tensorboard", "--group=test")
+    tests = [f"packages/gptoss-train/tests/{name}.py" for name in ("data/sources/test_huggingface", "test_sinks")]
+    session.run("pytest", *tests, *session.posargs, env=COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"], default=False)

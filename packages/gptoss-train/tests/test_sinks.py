@@ -9,7 +9,7 @@ from gptoss_weights import MissingDependencyError
 
 LINE = {"step": 7, "loss": 2.5, "grad_norms": {"experts": 0.25, "norms": None}, "expert_load": [[0.75, 0.25]]}
 needs_tensorboard = pytest.mark.skipif(
-    importlib.util.find_spec("tensorboardX") is None, reason="needs the extra `tensorboard`, which no session installs"
+    importlib.util.find_spec("tensorboardX") is None, reason="needs the extra `tensorboard` (session extras)"
 )
 
 

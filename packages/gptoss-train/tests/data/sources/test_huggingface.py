@@ -8,7 +8,7 @@ from gptoss_train.data.sources.huggingface import HuggingFaceSource
 from gptoss_weights import CheckpointError, MissingDependencyError
 
 needs_datasets = pytest.mark.skipif(
-    importlib.util.find_spec("datasets") is None, reason="needs the extra `datasets`, which no session installs"
+    importlib.util.find_spec("datasets") is None, reason="needs the extra `datasets` (session extras)"
 )
 
 
