@@ -19,6 +19,7 @@ import numpy as np
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.mxfp4 import BYTES_PER_BLOCK, MXFP4_BLOCK_SIZE, Mxfp4Tensor
 from gptoss_weights.schema import TensorSpec, tensor_specs
+from gptoss_weights.tiled_copy import in_c_order
 
 __all__ = ["Checkpoint", "Index", "StoredArray", "StoredMxfp4"]
 
@@ -205,4 +206,4 @@ class Checkpoint(abc.ABC):
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return in_c_order(array).reshape(-1).view(np.uint8).data

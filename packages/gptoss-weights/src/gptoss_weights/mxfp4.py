@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 
 from gptoss_weights.processors import available_cores
 from gptoss_weights.recycled_memory import recycled_empty
+from gptoss_weights.tiled_copy import in_c_order
 
 __all__ = ["FP4_VALUES", "MXFP4_BLOCK_SIZE", "Mxfp4Tensor", "decode_mxfp4"]
 
@@ -120,7 +121,7 @@ def decode_mxfp4(
     threads = available_cores() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be positive, not {threads}")
-    flat_blocks = np.ascontiguousarray(blocks).reshape(-1, BYTES_PER_BLOCK)
+    flat_blocks = in_c_order(blocks).reshape(-1, BYTES_PER_BLOCK)
     flat_scales = scales.reshape(-1)
     bits = out.reshape(-1, MXFP4_BLOCK_SIZE).view(f"u{dtype.itemsize}")
     workers = min(threads, len(bits) // _BLOCKS_PER_THREAD)

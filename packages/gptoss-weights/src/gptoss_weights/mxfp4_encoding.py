@@ -26,6 +26,7 @@ import ml_dtypes
 import numpy as np
 
 from gptoss_weights.mxfp4 import BYTES_PER_BLOCK, FP4_VALUES, MXFP4_BLOCK_SIZE, SCALE_BIAS, Mxfp4Tensor
+from gptoss_weights.tiled_copy import in_c_order
 
 __all__ = ["ScaleRule", "encode_mxfp4"]
 
@@ -74,7 +75,7 @@ def encode_mxfp4(values: np.ndarray, *, scale: ScaleRule = "max") -> Mxfp4Tensor
     if scale not in ("max", "mse"):
         raise ValueError(f"no rule for scales is called {scale!r}; there are max, mse")
     groups = (*values.shape[:-1], values.shape[-1] // MXFP4_BLOCK_SIZE)
-    flat = np.ascontiguousarray(values).reshape(-1, MXFP4_BLOCK_SIZE)
+    flat = in_c_order(values).reshape(-1, MXFP4_BLOCK_SIZE)
     blocks = np.empty((len(flat), BYTES_PER_BLOCK), np.uint8)
     scales = np.empty(len(flat), np.uint8)
     for start in range(0, len(flat), _CHUNK_BLOCKS):

@@ -14,10 +14,10 @@ import numpy as np
 
 from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.formats.raw_tensors import Half, Part, RawTensor
-from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Checksum, Piece
+from gptoss_weights.tiled_copy import copy_by_tiles
 
 __all__ = ["HeadedFile", "tensor_pieces"]
 

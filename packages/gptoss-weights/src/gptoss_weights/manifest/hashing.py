@@ -19,6 +19,7 @@ from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
 from gptoss_weights.file_hashing import FileRange, hash_ranges
 from gptoss_weights.manifest.document import FileEntry
 from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.tiled_copy import in_c_order
 
 __all__ = ["Checksums", "TensorHalf", "hash_artefact", "hash_tensor"]
 
@@ -136,6 +137,6 @@ def hash_tensor(checkpoint: Checkpoint, name: str) -> Checksums:
         else:
             halves = {"values": tensor}
         for half, array in halves.items():
-            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            data = in_c_order(array).reshape(-1).view(np.uint8).data
             hashes.setdefault(half, blake3()).update(data)
     return {half: hashed.hexdigest() for half, hashed in hashes.items()}

@@ -19,6 +19,7 @@ from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.file_hashing import FileRange, hash_range
 from gptoss_weights.processors import available_cores
+from gptoss_weights.tiled_copy import in_c_order
 
 __all__ = ["OutputFiles"]
 
@@ -66,7 +67,7 @@ class OutputFiles:
     def write(self, name: str, offset: int, content: bytes | memoryview | np.ndarray) -> None:
         """Writes bytes, or an array in C order, from `offset` on."""
         if isinstance(content, np.ndarray):
-            content = np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
+            content = in_c_order(content).reshape(-1).view(np.uint8).data
         with self._names_full_file(name):
             _write(self._target(name), memoryview(content), offset)
         self._start_sync(name, len(content))

@@ -12,8 +12,8 @@ import numpy as np
 
 from gptoss_weights.checkpoint import StoredArray
 from gptoss_weights.formats.flax_msgpack.index import IndexedArray
-from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.mapped_file import MappedFile
+from gptoss_weights.tiled_copy import copy_by_tiles
 
 __all__ = ["LeafRows"]
 

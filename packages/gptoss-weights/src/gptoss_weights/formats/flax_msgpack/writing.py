@@ -18,10 +18,10 @@ from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.formats.flax_msgpack.encoding import Form, Payload, encode_tree
 from gptoss_weights.formats.flax_msgpack.tree import FlaxLeaf, TreePath, flax_config_path, flax_leaves
-from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, Piece, whole_files
+from gptoss_weights.tiled_copy import copy_by_tiles, in_c_order
 
 __all__ = ["FlaxDtype", "check_flax_dtype", "flax_bytes", "flax_output", "plan_flax_file_sizes", "write_flax"]
 
@@ -179,7 +179,7 @@ class _Stream:
 
 def _leaf_bytes(checkpoint: Checkpoint, leaf: FlaxLeaf, dtype: np.dtype) -> Iterator[memoryview]:
     arrays = _stripes(checkpoint, leaf, dtype) if leaf.is_kernel else _rows(checkpoint, leaf, dtype)
-    return (np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays)
+    return (in_c_order(array).reshape(-1).view(np.uint8).data for array in arrays)
 
 
 def _rows(checkpoint: Checkpoint, leaf: FlaxLeaf, dtype: np.dtype) -> Iterator[np.ndarray]:

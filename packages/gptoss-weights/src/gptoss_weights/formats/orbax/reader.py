@@ -26,8 +26,8 @@ from gptoss_weights.formats.orbax.metadata import read_tree
 from gptoss_weights.formats.orbax.selection import Selection
 from gptoss_weights.formats.orbax.tree import ROOT, Place, leaf_places, orbax_leaves
 from gptoss_weights.formats.orientation import SquareSample, refuse_transposed, square_samples
-from gptoss_weights.formats.transposing import copy_by_tiles
 from gptoss_weights.json_files import parse_json_object
+from gptoss_weights.tiled_copy import copy_by_tiles
 
 if TYPE_CHECKING:
     import tensorstore

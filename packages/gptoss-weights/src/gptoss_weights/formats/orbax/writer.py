@@ -28,10 +28,10 @@ from gptoss_weights.formats.orbax.location import CHECKPOINT_METADATA, COMMIT_SU
 from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree_metadata_text
 from gptoss_weights.formats.orbax.reader import CONFIG_FILE
 from gptoss_weights.formats.orbax.tree import Leaf, orbax_leaves
-from gptoss_weights.formats.transposing import copy_by_tiles, in_c_order
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, Piece, whole_files
+from gptoss_weights.tiled_copy import copy_by_tiles, in_c_order
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from gptoss_weights.formats.transposing import copy_by_tiles, in_c_order
+from gptoss_weights.tiled_copy import copy_by_tiles, in_c_order
 
 SHAPE = (3, 300, 520)  # more than one tile along either of the longer axes, and a rest
 
