@@ -10,7 +10,9 @@ import pytest
 from gptoss_weights import (
     FORMAT_NAMES,
     Checkpoint,
+    CheckpointError,
     Mxfp4Tensor,
+    StoredMxfp4,
     convert_checkpoint,
     open_checkpoint,
     plan_conversion,
@@ -136,14 +138,29 @@ def test_what_travels_along_arrives(format_name: Any, tmp_path: Path) -> None:
         assert (back / name).read_text() == name
 
 
-def test_other_tokenizer_beside_a_bundle_is_left_alone_with_a_warning(tmp_path: Path) -> None:
+def test_a_bundle_beside_another_checkpoints_tokenizer_is_refused(tmp_path: Path) -> None:
+    """It would be read with that one."""
     source = write_tiny_checkpoint(tmp_path / "source", format="hf")
     (source / "tokenizer.json").write_text("theirs")
     (tmp_path / "tokenizer.json").write_text("mine")
-    with pytest.warns(UserWarning, match=r"tokenizer\.json is there already, with other content"):
+    with pytest.raises(CheckpointError, match=r"another checkpoint's tokenizer\.json stands beside the target"):
         convert(source, tmp_path / "out.msgpack", "flax")
-    assert (tmp_path / "tokenizer.json").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "tokenizer.json"}
+    (tmp_path / "tokenizer.json").write_text("theirs")
+    convert(source, tmp_path / "out.msgpack", "flax")
+
+
+def test_an_overflowing_scale_is_refused_where_it_would_be_decoded(tmp_path: Path) -> None:
+    source = write_tiny_checkpoint(tmp_path / "source", format="openai")
+    stored = open_checkpoint(source).stored("model.layers.1.mlp.experts.down_proj")
+    assert isinstance(stored, StoredMxfp4)
+    with stored.scales.path.open("r+b") as file:
+        file.seek(stored.scales.offset + 3)
+        file.write(b"\xff")
+    for format_name in ("hf-bf16", "flax", "orbax-unscanned"):
+        with pytest.raises(CheckpointError, match=r"down_proj: decoded values are not finite; .*found 255"):
+            convert(source, path_of(tmp_path, "out", format_name), format_name)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 @pytest.mark.parametrize("format_name", ["openai", "hf", "hf-bf16"])

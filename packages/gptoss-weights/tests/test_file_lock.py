@@ -58,3 +58,9 @@ def test_another_process_is_waited_for_until_it_dies(tmp_path):
         with file_lock(path, on_wait=waited.set):
             assert waited.is_set()
     assert not path.exists()
+
+
+def test_where_no_file_can_be_made_nobody_waits_for_ever(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "nowhere" / "lock")
+    with pytest.raises(FileNotFoundError), file_lock(tmp_path / "lock"):
+        pass

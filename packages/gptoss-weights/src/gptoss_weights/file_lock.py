@@ -3,10 +3,14 @@
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 __all__ = ["file_lock"]
+
+_ATTEMPTS = 200  # to make the file; others may remove its folder just then, but not that often
+_PAUSE_S = 0.005
 
 
 @contextlib.contextmanager
@@ -18,6 +22,9 @@ def file_lock(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> It
     Args:
         path: The lock file; made, with its folder, and removed afterwards.
         on_wait: Called once if somebody else holds the lock.
+
+    Raises:
+        OSError: the file cannot be made.
     """
     descriptor = _acquire(path, on_wait)
     try:
@@ -28,13 +35,17 @@ def file_lock(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> It
 
 
 def _acquire(path: Path, on_wait: Callable[[], object]) -> int:
-    told = False
+    told, attempts = False, 0
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:
-            continue  # the last holder has just removed the folder
+        except FileNotFoundError:  # the last holder has just removed the folder, or no file can be there at all
+            attempts += 1
+            if attempts == _ATTEMPTS:
+                raise
+            time.sleep(_PAUSE_S)
+            continue
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

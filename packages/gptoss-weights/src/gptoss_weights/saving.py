@@ -149,6 +149,7 @@ class SavePlan:
                 return
             if not staging.is_finished(self.job):
                 target.refuse_occupied(*own)
+                target.refuse_foreign_side_files(side_files)
                 target.check_space(self.output.nbytes + sum(path.stat().st_size for path in side_files.values()))
                 _write(self.output, side_files, staging, self.job, progress, manifest_of=written, durable=durable)
                 if durable:

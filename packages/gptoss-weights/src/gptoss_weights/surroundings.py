@@ -24,11 +24,12 @@ def config_problems(checkpoint: Checkpoint, folder: Path) -> list[str]:
     """Why transformers would not load the folder's weights with the folder's config; empty if it would."""
     if checkpoint.format != HUGGINGFACE.name or announces_packed_experts(checkpoint.config.document):
         return []
-    found = checkpoint.config.document.get("quantization_config", "missing")
+    document = checkpoint.config.document
+    found = shown(document["quantization_config"]) if "quantization_config" in document else "nothing"
     quantization = json.dumps({"quantization_config": {"quant_method": "mxfp4"}})[1:-1]
     return [
         f"{folder / 'config.json'}: quantization_config does not announce the packed experts, so transformers "
-        f"takes them for missing, expected {quantization}, found {shown(found)}. "
+        f"takes them for missing, expected {quantization}, found {found}. "
         "Take the published config, or convert the checkpoint again."
     ]
 

@@ -32,12 +32,12 @@ WRONG: dict[str, tuple[str, Callable[[Config], object], str]] = {
     "lost truncate, old spelling": (
         "hf",
         lambda config: config["rope_scaling"].pop("truncate"),
-        "rope_scaling.truncate must be false, not 'missing'. Correct the config, or give another with --config.",
+        "rope_scaling.truncate must be false, and is missing. Correct the config, or give another with --config.",
     ),
     "lost truncate, new spelling": (
         "hf",
         lambda config: new_spelling(config).pop("truncate"),
-        "rope_parameters.truncate must be false, not 'missing'. Correct the config",
+        "rope_parameters.truncate must be false, and is missing. Correct the config",
     ),
     "truncate: true": (
         "hf",

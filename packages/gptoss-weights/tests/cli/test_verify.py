@@ -273,7 +273,8 @@ def test_packed_experts_that_the_config_does_not_announce_are_a_problem(hf_folde
     result = verify(hf_folder)
     assert result.exit_code == 3
     assert f"{hf_folder / 'config.json'}: quantization_config does not announce the packed experts" in result.stderr
-    assert 'expected "quantization_config": {"quant_method": "mxfp4"}, found \'missing\'' in result.stderr
+    assert 'expected "quantization_config": {"quant_method": "mxfp4"}, found nothing. Take the' in result.stderr
+    assert result.stderr.endswith("or convert the checkpoint again.\n")
 
 
 def test_quantization_of_another_kind_is_a_problem(hf_folder: Path) -> None:

@@ -165,7 +165,7 @@ def edit_rope(**changes: Any) -> Callable[[Document], None]:
         (edit_rope(rope_theta=1), "rope_scaling.rope_theta = 1 contradicts rope_theta = 150000"),
         (edit_rope(rope_type="linear"), "rope_scaling.rope_type must be 'yarn', not 'linear'"),
         (edit_rope(truncate=True), "rope_scaling.truncate must be false, not True"),
-        (lambda document: document["rope_scaling"].pop("truncate"), "rope_scaling.truncate must be false, not 'miss"),
+        (lambda document: document["rope_scaling"].pop("truncate"), "rope_scaling.truncate must be false, and is miss"),
         (lambda document: document["rope_scaling"].pop("factor"), "rope_scaling.factor is missing"),
         (edit_rope(attention_factor=1.0), "rope_scaling.attention_factor = 1.0 differs from YaRN's 1.346574"),
         (edit_rope(mscale=0.7), "rope_scaling.mscale must be 1.0 or missing, not 0.7"),

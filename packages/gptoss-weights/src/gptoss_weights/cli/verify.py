@@ -133,6 +133,8 @@ def _as_error(report: "VerificationReport") -> Exception:
         shown.append(f"and {len(problems) - len(shown)} more")
     if report.is_of_another_checkpoint:
         fix = f"Is {report.manifest_path} the manifest of another checkpoint? See --json for all findings."
+    elif problems == list(report.surroundings):  # which say themselves what to do
+        fix = None
     elif len(problems) > 1 or not report.structure:
         fix = "Fetch the weights again; see --json for all findings."
     else:

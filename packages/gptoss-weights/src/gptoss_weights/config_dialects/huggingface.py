@@ -171,7 +171,8 @@ def _rope_problems(section: str, rope: Mapping[str, Any]) -> list[str]:
         problems.append(f"{section}.rope_type must be 'yarn', not {shown(kind)}")
     if rope.get("truncate") is not False:
         # transformers takes a missing `truncate` as true, which rounds the ramp: frequencies up to 76 % off.
-        problems.append(f"{section}.truncate must be false, not {shown(rope.get('truncate', 'missing'))}")
+        found = f"not {shown(rope['truncate'])}" if "truncate" in rope else "and is missing"
+        problems.append(f"{section}.truncate must be false, {found}")
     problems += [
         f"{section}.{name} must be {neutral!r} or missing, not {shown(rope[name])}"
         for name, neutral in _HF_ROPE_FIXED.items()

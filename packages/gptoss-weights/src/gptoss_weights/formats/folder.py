@@ -19,7 +19,15 @@ from gptoss_weights.formats.safetensors_files import read_header
 from gptoss_weights.json_files import load_json_object
 from gptoss_weights.wording import shown, shown_name
 
-__all__ = ["INDEX_NAME", "SIDE_FILES", "FolderContents", "inside", "read_folder", "side_files"]
+__all__ = [
+    "INDEX_NAME",
+    "SIDE_FILES",
+    "FolderContents",
+    "inside",
+    "read_folder",
+    "refuse_links_out",
+    "side_files",
+]
 
 INDEX_NAME = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.*-)(?P<number>\d+)-of-(?P<last>\d+)\.safetensors")
@@ -187,6 +195,18 @@ def inside(folder: Path, name: str) -> Path:
     if path.is_symlink() and not target.exists():
         raise CheckpointError("the symbolic link leads nowhere", where=path, found=target, fix="Download it again.")
     return path
+
+
+def refuse_links_out(folder: Path) -> None:
+    """Holds every symbolic link in a folder, at any depth, to leading somewhere inside.
+
+    Raises:
+        CheckpointError: one leads elsewhere, nowhere, or in a circle.
+    """
+    for root, folders, files in folder.walk():
+        for path in (root / name for name in (*folders, *files)):
+            if path.is_symlink():
+                inside(folder, str(path.relative_to(folder)))
 
 
 def _allowed_roots(folder: Path) -> Iterator[Path]:

@@ -11,12 +11,11 @@ import json
 import os
 import shutil
 import socket
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Never
 
-from gptoss_weights.errors import CheckpointError, GptOssWarning, NotEnoughSpaceError
+from gptoss_weights.errors import CheckpointError, NotEnoughSpaceError
 from gptoss_weights.file_lock import file_lock
 from gptoss_weights.fingerprints import identity_of_files
 
@@ -49,11 +48,21 @@ class OutputTarget:
         """Keeps other processes away while the block runs.
 
         Raises:
-            CheckpointError: the folder around the target is not there, or another process works on it.
+            CheckpointError: the folder around the target is not there, nothing can be written in it, or another
+                process works on the target.
         """
         if not self.path.parent.is_dir():
             raise CheckpointError("the folder to write into does not exist", where=self.path.parent)
-        with file_lock(self._lock, on_wait=self._refuse_held):
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(self._lock, on_wait=self._refuse_held))
+            except OSError as error:
+                raise CheckpointError(
+                    f"{self._lock.name} cannot be made beside the target",
+                    where=self.path.parent,
+                    found=error.strerror,
+                    fix="Choose another folder, or a shorter name.",
+                ) from error
             self._completed = _read_lock(self._lock).get("completed")
             self._write_lock()
             yield
@@ -107,6 +116,18 @@ class OutputTarget:
             if path.exists() or path.is_symlink():
                 what = "the target is there already" if self.is_file else "the target is not empty"
                 raise CheckpointError(what, where=path, fix="Choose another, or remove it first.")
+
+    def refuse_foreign_side_files(self, side_files: Mapping[str, Path]) -> None:
+        """Refuses to put a file beside another checkpoint's: whoever reads a bundle takes what stands beside it.
+
+        Args:
+            side_files: Name → path of what is to stand beside a target that is a file.
+
+        Raises:
+            CheckpointError: a file of that name stands there, with other content.
+        """
+        for name, source in side_files.items() if self.is_file else ():
+            _refuse_other_content(self.path.with_name(name), source)
 
     def check_space(self, needed: int) -> None:
         """Holds the free space against what will be written, less what an interrupted run has left.
@@ -172,11 +193,18 @@ def _move_beside(source: Path, target: Path, *, is_own: bool) -> None:
     if target.exists() and not target.samefile(source):
         if is_own:
             raise CheckpointError("the target appeared while it was being written", where=target)
-        if not filecmp.cmp(source, target, shallow=False):
-            message = f"{target} is there already, with other content than the checkpoint's; it is left as it is"
-            warnings.warn(message, GptOssWarning)
+        _refuse_other_content(target, source)
         return
     source.rename(target)
+
+
+def _refuse_other_content(target: Path, source: Path) -> None:
+    if target.exists() and not filecmp.cmp(source, target, shallow=False):
+        raise CheckpointError(
+            f"another checkpoint's {target.name} stands beside the target, and would be taken for this one's",
+            where=target,
+            fix="Choose a folder of its own.",
+        )
 
 
 def _occupied_bytes(folder: Path) -> int:

@@ -5,7 +5,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gptoss_weights.checkpoint import Checkpoint, Index, StoredArray, StoredMxfp4
-from gptoss_weights.mxfp4 import Mxfp4Tensor
+from gptoss_weights.errors import CheckpointError
+from gptoss_weights.mxfp4 import LARGEST_EXACT_SCALE, Mxfp4Tensor
 from gptoss_weights.views.base import View
 from gptoss_weights.views.casting import cast_array, float_dtype
 
@@ -21,7 +22,7 @@ def dequantized(checkpoint: Checkpoint, dtype: DTypeLike = ml_dtypes.bfloat16) -
 
     Raises:
         ValueError: no such dtype.
-        CheckpointError: on reading, if a value overflows float16.
+        CheckpointError: on reading, if a value overflows float16, or a scale every dtype.
     """
     return _Dequantized(checkpoint, float_dtype(dtype))
 
@@ -38,6 +39,14 @@ class _Dequantized(View):
             return self.source.read_array(name, index)
         is_float16 = self._dtype == np.float16
         values = tensor.decode(np.float32 if is_float16 else self._dtype)
+        if (tensor.scales > LARGEST_EXACT_SCALE).any() and not np.isfinite(values).all():
+            raise CheckpointError(
+                "decoded values are not finite",
+                where=name,
+                expected=f"MXFP4 scales up to {LARGEST_EXACT_SCALE}",
+                found=int(tensor.scales.max()),
+                fix="Fetch the weights again; `gptoss-weights verify` says which scales they are.",
+            )
         values = cast_array(values, self._dtype, name=name)
         values = values[..., index[axes - 1]] if len(index) >= axes else values
         values.setflags(write=False)

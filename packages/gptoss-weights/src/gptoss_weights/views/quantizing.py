@@ -111,7 +111,9 @@ class QuantizedCheckpoint(View):
         try:
             packed = encode_mxfp4(values, scale=self._scale)
         except ValueError as error:
-            raise CheckpointError(str(error), where=name) from None
+            raise CheckpointError(
+                str(error), where=name, fix="`gptoss-weights verify` says where in the source it stands."
+            ) from None
         if len(index) <= 1:
             self._note(name, range(spec.shape[0])[index[0] if index else slice(None)], values, packed)
         if len(index) <= inputs:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,15 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from gptoss_weights import Checkpoint, CheckpointError, GptOssConfig, random_checkpoint, tensor_specs
+from gptoss_weights import (
+    Checkpoint,
+    CheckpointError,
+    GptOssConfig,
+    NetworkError,
+    open_checkpoint,
+    random_checkpoint,
+    tensor_specs,
+)
 from gptoss_weights.formats.orbax import open_orbax, write_orbax
 from gptoss_weights.formats.orbax import writer as writer_module
 from gptoss_weights.testing import tiny_config
@@ -357,3 +366,26 @@ def test_what_another_open_checkpoint_has_cached_is_looked_at_again(written: Pat
     metadata = next(written.rglob("*decoder_norm.scale/zarr.json"))
     metadata.unlink()
     assert "decoder_norm/scale" in opening_error(written)
+
+
+@pytest.mark.parametrize("kind", ["chunk", "array"])
+def test_links_out_of_the_tree_are_refused(written: Path, tmp_path: Path, kind: str) -> None:
+    array = written / "params.params.decoder.decoder_norm.scale"
+    moved = array if kind == "array" else next(path for path in array.rglob("*") if path.parent != array)
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    assert "the symbolic link leads out of the folder" in opening_error(written)
+
+
+def test_links_inside_the_tree_are_followed(written: Path) -> None:
+    array = written / "params.params.decoder.decoder_norm.scale"
+    array.rename(written / "kept")
+    array.symlink_to(written / "kept")
+    open_checkpoint(written).read("model.norm.weight")
+
+
+def test_a_server_that_is_not_there_is_given_up_on() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # and does not listen
+        with pytest.raises(NetworkError, match="cannot be read"):
+            open_checkpoint(f"http://127.0.0.1:{free.getsockname()[1]}/tree")

@@ -16,7 +16,11 @@ __all__ = ["explained", "load_tensorstore", "shared_context", "unsynced_context"
 
 # TensorStore raises ValueError or RuntimeError whose text begins with the status code of abseil.
 _NETWORK_STATUS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNAUTHENTICATED", "PERMISSION_DENIED")
+_GIVEN_UP = "retry attempts failed"
 _NO_SPACE = ("No space left on device", "Disk quota exceeded", "File too large")
+# By default it tries 32 times, which without a network is minutes of silence.
+_RETRIES = {"max_retries": 5, "initial_delay": "500ms", "max_delay": "2s"}
+_SERVICES = ("gcs", "http", "s3")
 _DETAILS = " [tensorstore_spec="  # what follows repeats the whole specification
 
 
@@ -40,7 +44,9 @@ def load_tensorstore() -> ModuleType:
 @functools.cache
 def shared_context() -> "tensorstore.Context":
     """One context for all; it also makes `memory://` the same place for reader and writer. Nothing is cached."""
-    context: tensorstore.Context = load_tensorstore().Context({"cache_pool": {"total_bytes_limit": 0}})
+    retries = {f"{service}_request_retries": _RETRIES for service in _SERVICES}
+    spec = {"cache_pool": {"total_bytes_limit": 0}, **retries}
+    context: tensorstore.Context = load_tensorstore().Context(spec)
     return context
 
 
@@ -69,6 +75,6 @@ def explained(what: str, *, where: object, fix: str | None = None) -> Iterator[N
         text = str(error).partition(_DETAILS)[0]
         if any(words in text for words in _NO_SPACE):
             raise NotEnoughSpaceError("the disk is full", where=where) from error
-        if "://" in str(where) and text.startswith(_NETWORK_STATUS):
+        if "://" in str(where) and (text.startswith(_NETWORK_STATUS) or _GIVEN_UP in text):
             raise NetworkError(f"{what} ({text})", where=where) from error
         raise CheckpointError(f"{what} ({text})", where=where, fix=fix) from error

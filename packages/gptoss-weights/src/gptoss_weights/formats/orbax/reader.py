@@ -18,7 +18,7 @@ from gptoss_weights.checkpoint import Checkpoint, Index
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.fingerprints import fingerprint_of, identity_of_files
-from gptoss_weights.formats.folder import side_files
+from gptoss_weights.formats.folder import refuse_links_out, side_files
 from gptoss_weights.formats.orbax.arrays import open_arrays
 from gptoss_weights.formats.orbax.backend import explained, load_tensorstore
 from gptoss_weights.formats.orbax.location import ITEM_NAMES, Location, find_item
@@ -58,6 +58,8 @@ def open_orbax(path: Path | str, *, config: Path | None) -> "OrbaxCheckpoint":
     """
     load_tensorstore()
     item = find_item(path)
+    if item.path is not None:
+        refuse_links_out(item.path)
     tree = read_tree(item)
     found = {keys for keys in tree.paths if keys[: len(ROOT)] == ROOT and not _NO_PARAMETERS.intersection(keys)}
     if not found:

@@ -10,6 +10,7 @@ the two chunks that are on their way to disk; never a leaf, of which the largest
 """
 
 import collections
+import contextlib
 import functools
 import json
 import math
@@ -23,6 +24,7 @@ from numpy.typing import DTypeLike
 from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.config import GptOssConfig
 from gptoss_weights.config_dialects import dialect_of
+from gptoss_weights.errors import GptOssError
 from gptoss_weights.formats.orbax.backend import explained, load_tensorstore, shared_context, unsynced_context
 from gptoss_weights.formats.orbax.location import CHECKPOINT_METADATA, COMMIT_SUCCESS, TREE_METADATA, Location
 from gptoss_weights.formats.orbax.metadata import checkpoint_metadata_text, tree_metadata_text
@@ -178,23 +180,22 @@ def _families(leaves: list[Leaf]) -> list[list[Leaf]]:
 def _write_family(checkpoint: Checkpoint, folder: Location, family: list[Leaf], context: "tensorstore.Context") -> None:
     first = family[0]
     dtype = _values(checkpoint, first.specs[0].name, slice(0, 1)).dtype
-    in_flight = _WritesInFlight()
-    writers = [_LeafWriter(folder, leaf, dtype, context, in_flight) for leaf in family]
     outer = first.letters_of_axes()[0][0]
-    for position, spec in enumerate(first.specs):
-        for block, rows in _row_blocks(first, dtype):
-            values = _values(checkpoint, spec.name, rows)
-            if values.dtype != dtype:
-                raise ValueError(
-                    f"{spec.name} is {values.dtype}, but {first.specs[0].name}, which shares its leaf, is {dtype}"
-                )
-            extents = {**first.sizes, outer: block.stop - block.start}
-            split = values.reshape([extents[letter] for letter in first.split])
-            for writer in writers:
-                writer.write(position, {outer: block}, split)
-    for writer in writers:
-        writer.finish()
-    in_flight.wait_for_all()
+    with _WritesInFlight() as in_flight:
+        writers = [_LeafWriter(folder, leaf, dtype, context, in_flight) for leaf in family]
+        for position, spec in enumerate(first.specs):
+            for block, rows in _row_blocks(first, dtype):
+                values = _values(checkpoint, spec.name, rows)
+                if values.dtype != dtype:
+                    raise ValueError(
+                        f"{spec.name} is {values.dtype}, but {first.specs[0].name}, which shares its leaf, is {dtype}"
+                    )
+                extents = {**first.sizes, outer: block.stop - block.start}
+                split = values.reshape([extents[letter] for letter in first.split])
+                for writer in writers:
+                    writer.write(position, {outer: block}, split)
+        for writer in writers:
+            writer.finish()
 
 
 def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
@@ -206,21 +207,28 @@ def _values(checkpoint: Checkpoint, name: str, rows: slice) -> np.ndarray:
 
 
 class _WritesInFlight:
-    """The writes that have begun, no more than a few, so that a slow disk does not fill the memory."""
+    """The writes that have begun, no more than a few, so that a slow disk does not fill the memory.
+
+    When the block ends all of it is on disk, and after an error nothing is on its way there any more, so that whoever
+    then removes the folder removes it whole.
+    """
 
     def __init__(self) -> None:
         self._pending: collections.deque[tuple[tensorstore.WriteFutures, str]] = collections.deque()
+
+    def __enter__(self) -> "_WritesInFlight":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        while self._pending:
+            with contextlib.suppress(*([] if kind is None else [GptOssError])):
+                self._wait()
 
     def begin(self, region: "tensorstore.TensorStore", values: np.ndarray, where: str) -> None:
         """Begins a write as soon as there is room for it."""
         while len(self._pending) >= _WRITES_IN_FLIGHT:
             self._wait()
         self._pending.append((region.write(values), where))
-
-    def wait_for_all(self) -> None:
-        """Waits until all of it is on disk."""
-        while self._pending:
-            self._wait()
 
     def _wait(self) -> None:
         written, where = self._pending.popleft()
