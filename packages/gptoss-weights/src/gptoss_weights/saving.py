@@ -23,7 +23,7 @@ from gptoss_weights.formats.base import Format
 from gptoss_weights.formats.names import FormatName
 from gptoss_weights.formats.orbax.format import OrbaxFormat
 from gptoss_weights.formats.registry import format_named
-from gptoss_weights.manifest import RecordedChecksums, TensorHalf, find_artefact, make_manifest
+from gptoss_weights.manifest import RecordedChecksums, TensorHalf, find_artefact, make_manifest, refuse_changed_source
 from gptoss_weights.opening import open_checkpoint
 from gptoss_weights.output.files import OutputFiles
 from gptoss_weights.output.pieces import Output, write_pieces
@@ -67,7 +67,8 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the target is there already, its parent is not, another process is writing
-            it, the geometry does not fit the format, or a value does not fit the dtype.
+            it, the geometry does not fit the format, a value does not fit the dtype, or a tensor that is
+            not merely copied is no longer what the source's manifest says.
         NotEnoughSpaceError: the disk cannot hold it.
         MissingDependencyError: an Orbax tree, without the extra `orbax`.
         ValueError: no such format, or a tensor is not as the format stores it.
@@ -134,6 +135,7 @@ class SavePlan:
 
             assert isinstance(self.format, OrbaxFormat)
             scanned = self.format.is_scanned
+            refuse_changed_source(self.checkpoint, RecordedChecksums())
             upload_orbax(
                 self.checkpoint, self.path, is_scanned=scanned, job=self.job, side_files=side_files, progress=progress
             )
@@ -151,7 +153,11 @@ class SavePlan:
                 target.refuse_occupied(*own)
                 target.refuse_foreign_side_files(side_files)
                 target.check_space(self.output.nbytes + sum(path.stat().st_size for path in side_files.values()))
-                _write(self.output, side_files, staging, self.job, progress, manifest_of=written, durable=durable)
+                recorded = RecordedChecksums()
+                refuse_changed_source(self.checkpoint, recorded)
+                _write(
+                    self.output, side_files, staging, self.job, progress, recorded, manifest_of=written, durable=durable
+                )
                 if durable:
                     sync_tree(staging.files)
                 staging.finish()
@@ -186,6 +192,7 @@ def _write(
     staging: Staging,
     job: Mapping[str, str] | None,
     progress: Callable[[int], object],
+    recorded: RecordedChecksums,
     *,
     manifest_of: Path,
     durable: bool,
@@ -200,7 +207,7 @@ def _write(
     try:
         for name, source in side_files.items():
             shutil.copyfile(source, staging.files / name)
-        with OutputFiles(staging.files, known_checksum=RecordedChecksums(), starts_sync=durable) as files:
+        with OutputFiles(staging.files, known_checksum=recorded, starts_sync=durable) as files:
             for nbytes in write_pieces(pieces, files, done=frozenset(checksums), record=record):
                 progress(nbytes)
         copied = {piece.copies: checksum for piece in pieces if piece.copies and (checksum := checksums[piece.key])}
