@@ -151,7 +151,7 @@ def test_occupied_target_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"out: the target is not empty\. Choose another, or remove it first"):
         write_tiny_checkpoint(tmp_path / "out", format="hf")
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
-    with pytest.raises(CheckpointError, match=r"mine\.txt: the target is not empty"):
+    with pytest.raises(CheckpointError, match=r"mine\.txt: the target is there already"):
         write_tiny_checkpoint(tmp_path / "out" / "mine.txt", format="hf")
 
 

@@ -114,7 +114,8 @@ class OutputTarget:
             return
         for path in [self.path.with_name(name) for name in names] if self.is_file else [self.path]:
             if path.exists() or path.is_symlink():
-                what = "the target is there already" if self.is_file else "the target is not empty"
+                is_full = path.is_dir() and not self.is_file
+                what = "the target is not empty" if is_full else "the target is there already"
                 raise CheckpointError(what, where=path, fix="Choose another, or remove it first.")
 
     def refuse_foreign_side_files(self, side_files: Mapping[str, Path]) -> None:
