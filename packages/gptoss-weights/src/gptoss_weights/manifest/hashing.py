@@ -21,7 +21,7 @@ from gptoss_weights.manifest.document import FileEntry
 from gptoss_weights.mxfp4 import Mxfp4Tensor
 from gptoss_weights.tiled_copy import in_c_order
 
-__all__ = ["Checksums", "TensorHalf", "hash_artefact", "hash_tensor"]
+__all__ = ["Checksums", "TensorHalf", "hash_artefact", "hash_tensor", "stored_halves"]
 
 type Checksums = dict[str, str]
 """From "values", or "blocks" and "scales", to BLAKE3."""
@@ -50,7 +50,7 @@ def hash_artefact(
         Name of a file → its entry, and canonical name → checksums.
     """
     known = known or {}
-    stored = {name: _stored_halves(checkpoint, name) for name in checkpoint}
+    stored = {name: stored_halves(checkpoint, name) for name in checkpoint}
     parts = _parts(files, [array for halves in stored.values() for array in halves])
     every_part = [part for listed in parts.values() for part in listed]
     sums = {part: known[part.half] for part in every_part if part.half is not None and part.half in known}
@@ -89,7 +89,7 @@ class _Part(NamedTuple):
     half: TensorHalf | None = None
 
 
-def _stored_halves(checkpoint: Checkpoint, name: str) -> list[_Stored]:
+def stored_halves(checkpoint: Checkpoint, name: str) -> list[_Stored]:
     """What of a tensor stands in a file as it is; nothing if the tensor is computed."""
     match checkpoint.stored(name):
         case StoredMxfp4() as stored:

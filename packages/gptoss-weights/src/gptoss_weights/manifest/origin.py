@@ -4,9 +4,10 @@ A copy travels with its recorded checksum, so that damage of the source is found
 has new bytes and a new checksum, under which damage would pass for the truth; so it is looked for before.
 """
 
-from gptoss_weights.checkpoint import Checkpoint, StoredArray, StoredMxfp4
+from gptoss_weights.checkpoint import Checkpoint
 from gptoss_weights.errors import CheckpointError
 from gptoss_weights.file_hashing import FileRange, hash_ranges
+from gptoss_weights.manifest.hashing import stored_halves
 from gptoss_weights.manifest.recorded import RecordedChecksums
 from gptoss_weights.views.base import View
 
@@ -28,9 +29,9 @@ def refuse_changed_source(checkpoint: Checkpoint, recorded: RecordedChecksums) -
         source = source.source
     known: dict[FileRange, tuple[str, str]] = {}
     for name in checkpoint:
-        copied = _halves(checkpoint.stored(name))
-        if not copied or any(recorded(half) is None for half in copied):
-            for stored in _halves(source.stored(name)):
+        copied = stored_halves(checkpoint, name)
+        if not copied or any(recorded(half.array) is None for half in copied):
+            for _, stored in stored_halves(source, name):
                 if (checksum := recorded(stored)) is not None:
                     known[FileRange(stored.path, stored.offset, stored.offset + stored.nbytes)] = name, checksum
     for (place, (name, expected)), found in zip(known.items(), hash_ranges(known), strict=True):
@@ -40,13 +41,3 @@ def refuse_changed_source(checkpoint: Checkpoint, recorded: RecordedChecksums) -
                 where=place.path,
                 fix="Fetch the weights again; if they were changed on purpose, remove the manifest first.",
             )
-
-
-def _halves(stored: StoredArray | StoredMxfp4 | None) -> list[StoredArray]:
-    match stored:
-        case StoredMxfp4():
-            return [stored.blocks, stored.scales]
-        case StoredArray():
-            return [stored]
-        case None:
-            return []
