@@ -5,6 +5,7 @@ the process dies, however it dies. Whoever comes second is told who holds it.
 """
 
 import contextlib
+import errno
 import filecmp
 import hashlib
 import json
@@ -57,6 +58,8 @@ class OutputTarget:
             try:
                 stack.enter_context(file_lock(self._lock, on_wait=self._refuse_held))
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # which has an exit code of its own
                 raise CheckpointError(
                     f"{self._lock.name} cannot be made beside the target",
                     where=self.path.parent,
