@@ -1,14 +1,20 @@
 """Products of single rows with matrices on a CPU: reading the matrices once is all the work.
 
 One row leaves nothing to compute while a matrix streams by, so the time is that of memory. XLA's
-own ways are slower: a bf16 product with one row first writes the whole matrix as f32, a chosen
-expert is copied before it is multiplied, and packed matrices are written out decoded. What XLA does
-well is a loop over elements: it fuses the choice of the expert, the decoding and the product,
-works in vectors, and shares the rows among the threads. So the row is cut into a few pieces of
-equal width, and the products of the pieces are added element by element, all in f32. Two barriers
-bound the fusion: the row is written before it, or whatever the row comes from would be computed
-again for every row of the matrix; and the last sum, across the width of a piece, follows after it,
-or the fusion would be torn apart.
+own products are slower: one of bf16 with one row first writes the whole matrix as f32, a chosen
+expert is copied before it is multiplied, and packed matrices are written out decoded.
+
+A matrix that is there as it is needs no more than a sum of products: XLA converts, multiplies and
+adds in one pass. One that is chosen, or packed, would be written out for that sum. There XLA does
+well at a loop over elements: it fuses the choice of the expert, the decoding and the product, works
+in vectors, and shares the rows among the threads. So the row is cut into a few pieces of equal
+width, and the products of the pieces are added element by element, all in f32.
+
+Barriers bound the fusions. The row is written before, or whatever it comes from would be computed
+again for every row of the matrix. A matrix that passes the barrier beside the row belongs to this
+step: inside a decoding loop XLA would otherwise convert it once, before the loop, to twice its bytes,
+hold that copy of the whole model, and read it in every step. The sum across the width of a piece
+follows after a barrier, or the fusion would be torn apart.
 """
 
 from collections.abc import Callable
@@ -28,15 +34,9 @@ MOST_PIECES = 10  # fewer write more partial sums; more gain little, and take lo
 
 def row_product(x: Float[Array, "1 in"], matrix: Float[Array, "out in"]) -> Float[Array, "1 out"]:
     """`x · matrixᵀ` in f32."""
-    pieces = _pieces(x.shape[1])
-    width = x.shape[1] // pieces
-    x = lax.optimization_barrier(x)
-
-    def term(piece: int) -> jax.Array:
-        columns = slice(piece * width, (piece + 1) * width)
-        return _wide(matrix[:, columns], x) * x[:, columns].astype(jnp.float32)
-
-    return _sum_terms(term, pieces)[None]
+    x, matrix = lax.optimization_barrier((x, matrix))
+    products: jax.Array = _wide(matrix, x) * x.astype(jnp.float32)
+    return products.sum(axis=-1)[None]
 
 
 def gathered_row_products(

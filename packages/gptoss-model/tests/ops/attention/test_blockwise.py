@@ -41,7 +41,7 @@ def test_full_layer_visits_what_is_not_in_the_future():
     assert blocks.counts.tolist() == (last_seen // blocks.keys + 1).tolist()
 
 
-@pytest.mark.parametrize(("length", "expected"), [(1, 1), (2048, 1), (2049, 2), (131072, 64)])
+@pytest.mark.parametrize(("length", "expected"), [(1, 1), (256, 1), (257, 2), (131072, 512)])
 def test_decoding_step_visits_what_the_buffer_holds_not_what_it_has_room_for(length, expected):
     slots = jnp.arange(131072)
     blocks = visits([length - 1], jnp.where(slots < length, slots, -1), None)
