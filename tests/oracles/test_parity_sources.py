@@ -1,5 +1,8 @@
 """Live: all sources look inside alike, replay alike, and the self-test holds against code that nobody here wrote."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from gptoss_parity import LoadingSource, Reach, Source, compare, make_source
@@ -107,6 +110,15 @@ def test_forced_experts_give_the_same_everywhere(official, sources, folder, prom
 def test_layerwise_runs_give_what_whole_runs_give(official, sources, folder, prompt, truth, name):
     source = official if name == "official" else sources[name]
     comparison = compare(truth, LayerwiseSource(source).record(open_checkpoint(folder), prompt, block_debug=True))
+    assert comparison.passed, comparison.verdict
+
+
+def test_layerwise_run_knows_no_padding_beyond_its_tokens(sources, folder, prompt, truth, tmp_path):
+    """Published configs name a token for padding, near the end of a vocabulary that one layer does not need."""
+    padded = shutil.copytree(folder, tmp_path / "padded")
+    config = json.loads((padded / "config.json").read_text())
+    (padded / "config.json").write_text(json.dumps(config | {"pad_token_id": config["vocab_size"] - 1}))
+    comparison = compare(truth, LayerwiseSource(sources["hf"]).record(open_checkpoint(padded), prompt))
     assert comparison.passed, comparison.verdict
 
 

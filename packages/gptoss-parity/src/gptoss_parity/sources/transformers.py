@@ -203,6 +203,7 @@ def _our_reading(checkpoint: Checkpoint, dtype: Dtype) -> Any:
     """The model with the checkpoint's values, one expert in flight at a time."""
     document = checkpoint.config.to_huggingface()
     document.pop("quantization_config", None)
+    document["pad_token_id"] = None  # nothing is padded, and a view of a checkpoint may have fewer tokens than its id
     config = GptOssConfig.from_dict(document)
     config._attn_implementation = "eager"
     config.dtype = getattr(torch, dtype)
