@@ -18,7 +18,7 @@ from gptoss_weights import Checkpoint, GptOssConfig, Mxfp4Tensor
 
 from gptoss_parity.sources.base import Dtype, require_dtype
 from gptoss_parity.sources.openai_tracing import forward_with_probes
-from gptoss_parity.sources.torch_tensors import TorchRunner, TorchSource, checked_device, to_torch
+from gptoss_parity.sources.torch_tensors import TorchRunner, TorchSource, Undrawn, checked_device, to_torch
 
 __all__ = ["OpenAITorchSource", "load_official_model", "official_parameter_names"]
 
@@ -86,7 +86,8 @@ def load_official_model(checkpoint: Checkpoint, *, dtype: Dtype, device: str = "
     Source: openai/gpt-oss torch/model.py, `Transformer.from_checkpoint`.
     """
     place = checked_device(device)
-    model = official_model.Transformer(_official_config(checkpoint.config), device=place).eval()
+    with Undrawn():
+        model = official_model.Transformer(_official_config(checkpoint.config), device=place).eval()
     if dtype == "float32":
         model = model.float()  # before anything is loaded, so that float32 weights are not rounded on the way
     weights = _CanonicalCheckpoint(checkpoint, place)

@@ -6,10 +6,12 @@ Nothing here imports an implementation: either extra works without the other.
 import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from gptoss_weights import BLOCK_DEBUG_PROBES, Checkpoint, MissingDependencyError
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptoss_parity.sources.base import (
     DTYPES,
@@ -22,7 +24,7 @@ from gptoss_parity.sources.base import (
 )
 from gptoss_parity.trace import Trace
 
-__all__ = ["TorchRunner", "TorchSource", "checked_device", "to_numpy", "to_torch"]
+__all__ = ["TorchRunner", "TorchSource", "Undrawn", "checked_device", "to_numpy", "to_torch"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,3 +105,18 @@ def to_torch(array: np.ndarray, device: torch.device | str) -> torch.Tensor:
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(np.array(array).view(np.int16)).view(torch.bfloat16).to(device)
     return torch.from_numpy(np.array(array)).to(device)
+
+
+class Undrawn(TorchDispatchMode):  # type: ignore[misc]  # PyTorch is Any to mypy here
+    """While a model is made inside, no random numbers are drawn for parameters that a checkpoint will overwrite.
+
+    At full size, drawing them is a third of all the work of reading a layer and running it.
+    """
+
+    _DRAWS = (torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default)
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), options: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Runs every operation but those."""
+        return arguments[0] if operation in self._DRAWS else operation(*arguments, **(options or {}))

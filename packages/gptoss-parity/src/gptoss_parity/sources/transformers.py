@@ -23,7 +23,7 @@ from transformers import GptOssConfig, GptOssForCausalLM, Mxfp4Config
 from transformers.utils import logging
 
 from gptoss_parity.sources.base import Dtype, require_dtype
-from gptoss_parity.sources.torch_tensors import TorchRunner, TorchSource, checked_device, to_numpy, to_torch
+from gptoss_parity.sources.torch_tensors import TorchRunner, TorchSource, Undrawn, checked_device, to_numpy, to_torch
 
 __all__ = ["TransformersSource"]
 
@@ -210,7 +210,8 @@ def _our_reading(checkpoint: Checkpoint, dtype: Dtype) -> Any:
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, dtype))
     try:
-        model = GptOssForCausalLM(config)
+        with Undrawn():
+            model = GptOssForCausalLM(config)
     finally:
         torch.set_default_dtype(before)
     parameters: Mapping[str, torch.Tensor] = dict(model.named_parameters())
