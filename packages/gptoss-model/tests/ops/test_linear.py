@@ -38,12 +38,13 @@ def test_a_lone_bf16_row_gives_what_it_gives_among_others(rng):
 
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_a_matrix_in_a_stack_of_layers_gives_the_products_of_the_matrix_by_itself(rows, dtype, rng, relative_error):
-    """A lone row adds them up in another order."""
+def test_a_matrix_in_a_stack_of_layers_gives_what_the_matrix_gives_by_itself(rows, dtype, rng, relative_error):
+    """The very bits, but for a lone row, whose products are added up in another order."""
     x, weights = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in ((rows, 64), (3, 48, 64)))
     in_a_stack = jax.jit(lambda x, weights, row: linear(x, StackedMatrices(weights, row)))
     for row in range(3):
-        assert relative_error(in_a_stack(x, weights, row), jax.jit(linear)(x, weights[row])) < 5e-7
+        stacked, alone = in_a_stack(x, weights, row), jax.jit(linear)(x, weights[row])
+        assert relative_error(stacked, alone) <= (5e-7 if rows == 1 else 0)
 
 
 @pytest.mark.parametrize("rows", [1, 3])

@@ -87,7 +87,7 @@ def test_the_matrix_is_neither_copied_nor_converted(rng):
 
 
 @converts_in_passing
-def test_a_loop_keeps_no_converted_copy_of_a_matrix(rng):
+def test_a_loop_keeps_no_converted_copy_of_a_matrix():
     """XLA takes out of a loop what does not change in it, were it the conversion of the whole model to f32."""
     x, matrix = jnp.ones((1, 96), jnp.bfloat16), jnp.zeros((4096, 96), jnp.bfloat16)
 
