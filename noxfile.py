@@ -27,6 +27,7 @@ COMPILED = {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".nox" / "jax-cache"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "PYTHONDONTWRITEBYTECODE": "",  # where it is set, every command that a test runs would compile all of JAX's sources
 }
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
 

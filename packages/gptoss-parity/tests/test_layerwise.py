@@ -32,7 +32,9 @@ def test_prompt_longer_than_the_vocabulary_runs():
     tokens = [token % 9 for token in TOKENS]
     whole = make_source("numpy").record(checkpoint, tokens)
     piecewise = LayerwiseSource(make_source("numpy")).record(checkpoint, tokens)
-    np.testing.assert_array_equal(piecewise["logits"], whole["logits"])
+    np.testing.assert_array_equal(piecewise["layers.2.output"], whole["layers.2.output"])
+    # The view has more rows than nine, and a processor may sum a product of another shape in another order.
+    np.testing.assert_allclose(piecewise["logits"], whole["logits"], rtol=1e-5, atol=1e-5)
 
 
 def test_experts_of_every_layer_can_be_replayed(checkpoint):
