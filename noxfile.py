@@ -30,7 +30,7 @@ COMPILED = {
     "PYTHONDONTWRITEBYTECODE": "",  # where it is set, every command that a test runs would compile all of JAX's sources
 }
 # Nothing of the last session's is of use to an older JAX. Whether its interfaces do is asked, not how fast its code is.
-COMPILED_SOON = COMPILED | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+SOON_COMPILED = COMPILED | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
 
 each_package, each_jax_package = (
@@ -121,8 +121,8 @@ def lowest(session: nox.Session, package: str) -> None:
     group = f"packages/{package}/pyproject.toml:test"
     session.install("--resolution=lowest-direct", f"--group={group}", *editable)
     # What an old library says of its newer neighbours is no news about us; other warnings stay errors.
-    quiet = ["-W", "ignore::DeprecationWarning"]
-    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, *quiet, *session.posargs, env=COMPILED_SOON)
+    command = ["pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, "-W", "ignore::DeprecationWarning"]
+    session.run(*command, *session.posargs, env=SOON_COMPILED)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
