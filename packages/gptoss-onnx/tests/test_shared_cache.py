@@ -18,10 +18,22 @@ def fast(tmp_path_factory, fast_runtime):
 
 def test_decoding_writes_into_the_same_memory(fast):
     _, cache = fast.prefill(fast.init_cache(1, 64), [[1, 2, 3]])
-    before = cache.value("past_key_values.1.key", None).data_ptr()
+    before = cache.buffer("past_key_values.1.key")
+    held = before.copy()
     _, cache = fast.decode_step(cache, [4])
-    assert cache.value("past_key_values.1.key", None).data_ptr() == before
+    assert cache.buffer("past_key_values.1.key") is before
+    assert (before != held).any()
     assert cache.lengths.tolist() == [4]
+
+
+def test_decoding_goes_on_through_the_growth_of_a_cache_and_leaves_earlier_logits_alone(fast, relative_l2):
+    tokens = np.random.default_rng(1).integers(0, 211, (2, 150))
+    logits, cache = fast.prefill(fast.init_cache(2, 4), tokens[:, :3])
+    found = [logits]
+    for column in range(3, 150):
+        logits, cache = fast.decode_step(cache, tokens[:, column])
+        found.append(logits)
+    assert relative_l2(np.stack(found, axis=1), fast.forward(tokens)[:, 2:]) <= TOLERANCE
 
 
 def test_a_cache_that_was_used_is_refused_the_second_time(fast):
@@ -44,7 +56,7 @@ def test_a_cache_grows_when_more_comes_than_was_said(fast, relative_l2):
 
 def test_sliding_layers_take_no_more_than_the_window_at_any_length(fast):
     short, long = (SharedCache.empty(fast.config, 1, length) for length in (64, 512))
-    shapes = [[c.value(f"past_key_values.{layer}.key", None).shape()[2] for layer in (0, 1)] for c in (short, long)]
+    shapes = [[c.buffer(f"past_key_values.{layer}.key").shape[2] for layer in (0, 1)] for c in (short, long)]
     assert shapes[0][0] == shapes[1][0] == fast.config.sliding_window + 64
     assert (shapes[0][1], shapes[1][1]) == (64, 512)
 

@@ -85,6 +85,11 @@ class Recipe:
         return self.dense in ROUNDED_BITS and self.attention == "grouped-query"
 
     @property
+    def has_fused_norms(self) -> bool:
+        """Whether one operator adds to the residual stream and normalises the sum, a little less exactly."""
+        return self.profile == "fast" and not self.is_exact
+
+    @property
     def has_fused_experts(self) -> bool:
         """Whether one operator computes the experts of a layer."""
         return self.profile == "cuda" or (self.profile == "fast" and self.experts in ("int8", "float32"))

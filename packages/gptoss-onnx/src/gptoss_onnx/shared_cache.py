@@ -1,6 +1,7 @@
 """SharedCache: keys and values in buffers that the graph writes into, step after step."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -23,7 +24,7 @@ class _Buffers:
         self.room = room
         self.handed_on = 0
         self.arrays = {name: self._array(name, batch, room) for name in cache_names(config)}
-        self.values: dict[tuple[str, int | None], ort.OrtValue] = {}
+        self.bindings: dict[tuple[ort.InferenceSession, tuple[str, ...]], ort.IOBinding] = {}  # of all sequences
 
     def _array(self, name: str, batch: int, room: int) -> np.ndarray:
         is_sliding = self.config.is_sliding(layer_of(name))
@@ -37,7 +38,7 @@ class _Buffers:
                 self.arrays[name] = self._array(name, len(old), room)
                 self.arrays[name][:, :, : old.shape[2]] = old
         self.room = room
-        self.values.clear()
+        self.bindings.clear()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +108,28 @@ class SharedCache:
         """The same memory, after so many more tokens of each sequence."""
         return SharedCache(self.lengths + tokens, self._buffers, self._number)
 
-    def value(self, name: str, sequence: int | None) -> ort.OrtValue:
-        """The buffer of one cache input, for one sequence [1, K, rows, H] or for all; no copy."""
-        buffers = self._buffers
-        if (name, sequence) not in buffers.values:
-            array = buffers.arrays[name]
+    def buffer(self, name: str) -> np.ndarray:
+        """The memory of one cache input, f32 [B, K, rows, H]."""
+        return self._buffers.arrays[name]
+
+    def binding(self, session: ort.InferenceSession, sequence: int | None, outputs: Sequence[str]) -> ort.IOBinding:
+        """A session bound to the buffers, as past and as present, of one sequence or of all; no copy.
+
+        That of all, for decoding, is kept with the memory: binding every buffer anew would take its time in
+        each step. It must be asked for the same outputs.
+        """
+        if sequence is not None:
+            return self._bound(session, sequence)
+        kept, key = self._buffers.bindings, (session, tuple(outputs))
+        if key not in kept:
+            kept[key] = self._bound(session, None)
+        return kept[key]
+
+    def _bound(self, session: ort.InferenceSession, sequence: int | None) -> ort.IOBinding:
+        binding = session.io_binding()
+        for name, array in self._buffers.arrays.items():
             part = array if sequence is None else array[sequence : sequence + 1]
-            buffers.values[name, sequence] = ort.OrtValue.ortvalue_from_numpy(part)
-        return buffers.values[name, sequence]
+            value = ort.OrtValue.ortvalue_from_numpy(part)
+            binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_output(name.replace("past_key_values", "present"), value)
+        return binding

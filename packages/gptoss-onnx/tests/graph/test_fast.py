@@ -31,6 +31,20 @@ def test_fast_has_one_operator_for_attention_and_one_for_experts_in_each_layer(t
     assert {(opset.domain, opset.version) for opset in model.opset_import} == {("", 21), ("com.microsoft", 1)}
 
 
+@pytest.mark.parametrize(
+    ("options", "fused", "apart"),
+    [
+        ({"dense": "int8"}, 2 * LAYERS, 1),  # nothing is added before the first
+        ({"dense": "int4", "probes": ["layers.1.attention_residual", "layers.2.output"]}, 2 * LAYERS - 1, 2),
+        ({}, 0, 2 * LAYERS + 1),
+    ],
+    ids=str,
+)
+def test_where_matrices_are_rounded_one_operator_adds_and_normalises(options, fused, apart, tmp_path):
+    counts = Counter(node.op_type for node in exported(tmp_path, profile="fast", **options).graph.node)
+    assert (counts["SkipSimplifiedLayerNormalization"], counts["Sqrt"]) == (fused, apart)
+
+
 def test_windows_sinks_and_rotation_stand_inside_the_attention(tmp_path):
     model = exported(tmp_path, profile="fast")
     nodes = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]

@@ -11,7 +11,7 @@ from gptoss_onnx.graph.fused_experts import fused_experts
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import LayerReport
-from gptoss_onnx.graph.rms_norm import rms_norm
+from gptoss_onnx.graph.residual import Residual
 from gptoss_onnx.graph.routing import route_tokens
 from gptoss_onnx.recipe import Recipe
 
@@ -24,14 +24,14 @@ def block(
     op: GraphBuilder,
     config: GptOssConfig,
     parameters: Parameters,
-    x: ir.Value,
+    x: Residual,
     *,
     layer: int,
     past: LayerCache | None,
     attend: Attend,
     recipe: Recipe,
     report: LayerReport,
-) -> tuple[ir.Value, LayerCache]:
+) -> tuple[Residual, LayerCache]:
     """Layer `layer` over the residual stream x f32 [B·T, D]; `report` is handed its probes.
 
     Source: openai/gpt-oss torch/model.py, `TransformerBlock`.
@@ -39,21 +39,22 @@ def block(
     name = f"model.layers.{layer}"
     with op.scope(name):
         with op.scope("input_layernorm"):
-            normed = rms_norm(op, x, parameters.float32(f"{name}.input_layernorm.weight"))
+            normed, x = x.normed(op, parameters.float32(f"{name}.input_layernorm.weight"))
         report("attention_norm", normed)
         with op.scope("self_attn"):
             attended, present = attend(normed, layer=layer, past=past, report=report)
         report("attention_output", attended)
-        x = op.Add(x, attended, name="attention_residual")
-        report("attention_residual", x)
-
+        x = x.plus(op, attended, name="attention_residual")
         with op.scope("post_attention_layernorm"):
-            normed = rms_norm(op, x, parameters.float32(f"{name}.post_attention_layernorm.weight"))
+            normed, x = x.normed(op, parameters.float32(f"{name}.post_attention_layernorm.weight"))
+        report("attention_residual", x.rows)
         report("mlp_norm", normed)
         with op.scope("mlp"):
             combined = mlp(op, config, parameters, normed, layer=layer, recipe=recipe, report=report)
-        x = op.Add(x, combined, name="output")
-        report("output", x)
+        x = x.plus(op, combined, name="output")
+        if report.wants("output"):
+            x = x.joined(op)
+            report("output", x.rows)
     return x, present
 
 

@@ -53,15 +53,20 @@ class GraphBuilder:
     def many(
         self,
         op_type: str,
-        outputs: int,
+        outputs: int | Sequence[bool],
         *inputs: ir.Value | None,
         name: str | None = None,
         domain: str = "",
         **attributes: ir.Attribute,
     ) -> tuple[ir.Value, ...]:
-        """An operator with several outputs. `name` is its name inside the scope; by default its type."""
+        """An operator with several outputs: so many, or those that are wanted; the others have no name.
+
+        `name` is its name inside the scope; by default its type.
+        """
         node_name = self.unique_name(name or op_type)
-        names = [node_name] if outputs == 1 else [f"{node_name}.{index}" for index in range(outputs)]
+        wanted = [True] * outputs if isinstance(outputs, int) else outputs
+        numbered = [f"{node_name}.{index}" if is_wanted else "" for index, is_wanted in enumerate(wanted)]
+        names = [node_name] if len(wanted) == 1 else numbered
         values = tuple(ir.Value(name) for name in names)
         if domain:
             self.domains.add(domain)

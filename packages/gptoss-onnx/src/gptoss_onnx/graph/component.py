@@ -10,6 +10,7 @@ from gptoss_onnx.graph.builder import GraphBuilder
 from gptoss_onnx.graph.model import as_output, cache_dtype, cache_input, cache_outputs
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
+from gptoss_onnx.graph.residual import Residual
 from gptoss_onnx.graph.rms_norm import rms_norm
 from gptoss_onnx.recipe import ComponentName, Recipe
 
@@ -71,17 +72,19 @@ def build_component_graph(
             with op.scope(f"model.layers.{layer}.self_attn"):
                 output, present = attend(rows, layer=layer, past=past, report=report)
         else:
-            output, present = block(
+            stream, present = block(
                 op,
                 config,
                 parameters,
-                rows,
+                Residual(rows, recipe.has_fused_norms),
                 layer=layer,
                 past=past,
                 attend=attend,
                 recipe=recipe,
                 report=report,
             )
+            with op.scope(f"model.layers.{layer}"):
+                output = stream.joined(op).rows
         outputs += cache_outputs(config, layer, present, dtype)
     shaped = op.reshape(output, op.size(hidden, 0), op.size(hidden, 1), config.hidden_size, name="outputs.output")
     final = as_output(shaped, "output", ir.DataType.FLOAT, "batch", "sequence", config.hidden_size)

@@ -13,7 +13,7 @@ from gptoss_onnx.graph.builder import INT64_MAX, GraphBuilder
 from gptoss_onnx.graph.linear import linear
 from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import Report
-from gptoss_onnx.graph.rms_norm import rms_norm
+from gptoss_onnx.graph.residual import Residual
 from gptoss_onnx.metadata import LOGITS_TO_KEEP
 from gptoss_onnx.recipe import Recipe
 
@@ -71,12 +71,13 @@ def build_graph(
         x = op.Cast(rows, to=ir.DataType.FLOAT)
     report("embedding", x)
     present = []
+    stream = Residual(x, recipe.has_fused_norms)
     for layer in layers:
-        x, cache = block(
+        stream, cache = block(
             op,
             config,
             parameters,
-            x,
+            stream,
             layer=layer,
             past=past[layer] if past else None,
             attend=attend,
@@ -85,7 +86,7 @@ def build_graph(
         )
         present.append(cache)
     with op.scope("model.norm"):
-        x = rms_norm(op, x, parameters.float32("model.norm.weight"))
+        x, _ = stream.normed(op, parameters.float32("model.norm.weight"))
     report("final_norm", x)
     keep = op.initializer(ir.ArrayTensor(np.zeros(1, np.int64), LOGITS_TO_KEEP)) if static is None else None
     logits = linear(op, parameters, x if keep is None else _last(op, x, token_ids, keep), "lm_head", has_bias=False)

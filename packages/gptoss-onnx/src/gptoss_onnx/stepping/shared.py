@@ -13,7 +13,7 @@ from gptoss_weights import GptOssConfig
 
 from gptoss_onnx.errors import RequestError
 from gptoss_onnx.inputs import check_batch
-from gptoss_onnx.kv_cache import Cache, cache_names, require_kind
+from gptoss_onnx.kv_cache import Cache, require_kind
 from gptoss_onnx.metadata import LOGITS_TO_KEEP
 from gptoss_onnx.shared_cache import SharedCache
 from gptoss_onnx.stepping.steps import Piece
@@ -88,11 +88,7 @@ class SharedSteps:
 
         Logits come for the last `keep` columns.
         """
-        binding = self._session.io_binding()
-        for name in cache_names(self._config):
-            value = cache.value(name, sequence)
-            binding.bind_ortvalue_input(name, value)
-            binding.bind_ortvalue_output(name.replace("past_key_values", "present"), value)
+        binding = cache.binding(self._session, sequence, names)
         mask = np.arange(lengths.max()) < lengths[:, None]
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(ids))
         binding.bind_cpu_input("attention_mask", mask.astype(np.int64))
