@@ -31,7 +31,7 @@ class Residual:
     waiting: tuple[ir.Value, str] | None = None
 
     def plus(self, op: GraphBuilder, part: ir.Value, *, name: str) -> "Residual":
-        """The stream and one more part; the sum is called `name`."""
+        """The stream and one more part; the sum is called `name` where it has an operator of its own."""
         waiting = dataclasses.replace(self.joined(op), waiting=(part, name))
         return waiting if self.is_fused else waiting.joined(op)
 
