@@ -49,11 +49,11 @@ def test_override_counts_more_than_the_file_at_any_depth():
     ("text", "words"),
     [
         ("model: m\nlerning_rate: 1", "lerning_rate: there is no such key"),
-        ("model: m\noptimizer: {learnig_rate: 1}", "did you mean 'learning_rate'"),
+        ("model: m\noptimizer: {learnig_rate: 1}", "the nearest is 'learning_rate'"),
         ("steps: 3", "model: it must be given"),
         ("model: m\nsteps: many", "steps: expected a whole number, found 'many'"),
         ("model: m\nsteps: true", "steps: expected a whole number"),
-        ("model: m\noptimizer: {name: adamv}", "did you mean 'adamw'"),
+        ("model: m\noptimizer: {name: adamv}", "the nearest is 'adamw'"),
         ("model: m\ndata: [1]", "data: expected keys and values"),
         ("model: m\nlora: {targets: [q_porj]}", "lora.targets.0.: expected q_proj"),
         ("model: m\nbatch_size: 6\ngradient_accumulation: 4", "a divisor of batch_size=6"),

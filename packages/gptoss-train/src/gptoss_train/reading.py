@@ -134,7 +134,7 @@ def _build(kind: type, document: Any, where: str, problems: list[str]) -> Any:
 
 def _unknown(key: str, path: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+    hint = f"; the nearest is {near[0]!r}" if near else f"; known are {', '.join(known)}"
     return f"{path}: there is no such key{hint}"
 
 
@@ -155,7 +155,7 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
             return "off"
         if value not in arguments or isinstance(value, bool):
             near = difflib.get_close_matches(str(value), list(map(str, arguments)), n=1)
-            hint_text = f"; did you mean {near[0]!r}?" if near else ""
+            hint_text = f"; the nearest is {near[0]!r}" if near else ""
             problems.append(f"{path}: expected {', '.join(map(str, arguments))}, found {shown(value)}{hint_text}")
         return value
     if origin is tuple:

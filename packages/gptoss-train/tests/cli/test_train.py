@@ -25,7 +25,7 @@ def test_print_config_shows_every_key_and_reads_back(tmp_path):
     ("arguments", "words"),
     [
         (["pretrain", "tiny", "steps=0"], "steps: expected 1 or more"),
-        (["pretrain", "tiny", "stepz=3"], "did you mean 'steps'"),
+        (["pretrain", "tiny", "stepz=3"], "the nearest is 'steps'"),
         (["pretrain", "nowhere.yaml"], "there is no such config"),
         (["finetune", "20b"], "needs weights"),
         (["finetune", "tiny", "model=demo"], "geometry of a checkpoint cannot be changed"),
