@@ -31,8 +31,9 @@ def test_one_row_is_multiplied_in_f32_whatever_its_width_divides_into(rng, dtype
     x, matrices = row_and_matrices(rng, dtype, width)
     product = jax.jit(row_product)(x, matrices[0])
     assert product.dtype == jnp.float32
-    # The oldest JAX sums the 2880 one after the other where vectors are short: 1.1e-6. Rounded to bf16 it were 2e-3.
-    assert relative_error(product, exact(x, matrices, [0])) < 2e-6
+    # Older releases sum the 2880 one after the other where vectors are short: 1.1e-6. Rounded to bf16 it were 2e-3.
+    limit = 5e-7 if jax.__version_info__ >= (0, 12) else 2e-6
+    assert relative_error(product, exact(x, matrices, [0])) < limit
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
