@@ -41,7 +41,7 @@ def test_override_counts_more_than_the_file_at_any_depth():
     assert config.optimizer.learning_rate == 3e-4
     assert config.data.synthetic.symbols == 9
     assert config.run.scan_layers is False
-    assert config.run_name == "7"  # YAML's own reading of it
+    assert config.run_name == "07"  # a text as it is spelled
     assert config.optimizer.clip_norm is None
 
 
@@ -61,6 +61,11 @@ def test_override_counts_more_than_the_file_at_any_depth():
         ("model: m\nrun: {moe: tiledd}", "run.moe: expected one of"),
         ("model: m\noptimizer: {b1: 1.0}", "optimizer.b1: expected 0 or more and less than 1, found 1.0"),
         ("model: m\noptimizer: {weight_decay: -0.1}", "optimizer.weight_decay: expected 0 or more, found -0.1"),
+        ("model: m\nsteps: 1.5", "steps: expected a whole number, found '1.5'"),
+        ("model: m\noptimizer: {learning_rate: .inf}", "learning_rate: expected a finite number"),
+        ("model: m\noptimizer: {learning_rate: 1" + 400 * "0" + "}", "learning_rate: expected a finite number"),
+        ("model: m\nlora: {alpha: -3}", "lora.alpha: expected more than 0"),
+        ("model: m\noutput: ''", "output: expected a folder or a URL"),
         ("model: [", "no YAML"),
         ("- 1", "no mapping"),
     ],
@@ -68,6 +73,14 @@ def test_override_counts_more_than_the_file_at_any_depth():
 def test_what_is_wrong_is_said_with_its_key(text, words):
     with pytest.raises(ConfigError, match=words):
         parse(text)
+
+
+def test_type_of_a_key_says_what_its_digits_mean():
+    """YAML 1.1 would make 8 of 010, 1000 of 1_000, and a text of 1e3."""
+    config = parse("model: 1_000\nsteps: 1e3\nrun_name: 010\ntokenizer: 2024-01-02\nfrozen: [07]")
+    assert (config.model, config.steps, config.run_name) == ("1_000", 1000, "010")
+    assert (config.tokenizer, config.frozen) == ("2024-01-02", ("07",))
+    assert parse_config(TrainConfig, config_as_yaml(config), where="again") == config
 
 
 def test_all_problems_are_said_at_once():

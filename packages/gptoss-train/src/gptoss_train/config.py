@@ -131,8 +131,9 @@ class OptimizerConfig:
     Args:
         name: An optimizer of optax.
         learning_rate: The highest of the schedule.
-        schedule: `constant`; `linear` or `cosine` from the highest down to `final_ratio` of it at the last step; `wsd`
-            stays and falls linearly over the last `decay_steps`.
+        schedule: `constant`; `linear` or `cosine` from the highest down to `final_ratio` of it; `wsd` stays and falls
+            linearly over the last `decay_steps`. As in optax and transformers, the rate is there once the last step is
+            made; that step itself is one before it.
         warmup_steps: Over which the rate rises linearly from 0.
         decay_steps: Of `wsd`.
         final_ratio: What the rate ends at, as a part of the highest.
@@ -203,6 +204,7 @@ class LoraConfig:
         _require(
             "lora.",
             rank=(self.rank > 0, f"expected 1 or more, found {self.rank}"),
+            alpha=(self.alpha > 0, f"expected more than 0, found {self.alpha}"),
             targets=(bool(self.targets), "expected at least one"),
             # b starts at zero, so in the first step a has no gradient.
             audit_steps=(self.audit_steps > 1, f"expected 2 or more, found {self.audit_steps}"),
@@ -324,6 +326,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _require(
             "",
+            output=(bool(self.output), "expected a folder or a URL, found nothing"),
             run_name=(
                 bool(self.run_name) and "/" not in self.run_name and self.run_name not in (".", ".."),
                 f"expected the name of a folder, found {self.run_name!r}",

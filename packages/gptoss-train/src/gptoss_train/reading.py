@@ -1,8 +1,8 @@
 """Dataclasses from YAML: types are checked, unknown keys refused with the nearest known one, all at once."""
 
 import dataclasses
-import datetime
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,20 @@ from gptoss_train.errors import ConfigError
 __all__ = ["changed_keys", "config_as_yaml", "parse_config", "read_config"]
 
 HOW_TO_FIX = "--print-config shows every key with its value."
+BY_TYPE = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves numbers and dates as they are spelled: what they mean is up to the type of their key.
+
+    YAML 1.1 would read a text such as 010 or 1_000 as the numbers 8 and 1000, and 1e-4 as a text.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in BY_TYPE]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_config[C](kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
@@ -44,7 +58,7 @@ def parse_config[C](kind: type[C], text: str, overrides: Sequence[str] = (), *, 
         ConfigError: as `read_config`.
     """
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"the config is no YAML ({' '.join(str(error).split())})", where=where) from None
     if document is None:
@@ -91,7 +105,7 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError("a key is set as key=value", found=override)
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = yaml.load(text, _Loader) if text else ""
     except yaml.YAMLError:
         value = text
     *sections, last = key.split(".")
@@ -168,21 +182,20 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
 
 
 def _scalar(hint: type, value: Any, path: str, problems: list[str]) -> Any:
-    if hint is float and isinstance(value, str):  # YAML reads 1e-4 as a text
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
+    found = _number(hint, value) if hint in (int, float) and isinstance(value, str) else value
+    if not isinstance(found, hint) or isinstance(found, bool) != (hint is bool):
+        problems.append(f"{path}: expected {names.get(hint, hint)}, found {shown(value)}")
         return value
-    elif hint is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if hint is str and isinstance(value, int | float | datetime.date) and not isinstance(value, bool):
-        return str(value)
-    if hint is float and isinstance(value, float):
-        return value
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    problems.append(f"{path}: expected {names.get(hint, hint)}, found {shown(value)}")
-    return value
+    return found
+
+
+def _number(hint: type, text: str) -> int | float | None:
+    """The number that a text spells; None if it is none of that type."""
+    try:
+        number = float(text)
+        if hint is int:
+            return int(text) if text.lstrip("+-").isdecimal() else int(number) if number.is_integer() else None
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
