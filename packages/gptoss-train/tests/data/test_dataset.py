@@ -255,6 +255,20 @@ def test_a_position_in_other_data_is_refused(open_with, changes, options):
         other.set_state(state)
 
 
+@pytest.mark.parametrize("source", ["jsonl", "text"])
+def test_a_position_in_files_of_other_content_is_refused_whatever_they_are_called(source, tmp_path, open_with):
+    def write(name, word):
+        lines = [f"licence {number} {word}" for number in range(40)]
+        texts = [json.dumps({"text": line}) for line in lines] if source == "jsonl" else lines
+        (tmp_path / name).write_text("\n".join(texts))
+        return open_with(DataConfig(source=source, files=(str(tmp_path / name),), document="line", epochs=1))
+
+    state = iter(write("a", "one")).get_state()
+    iter(write("b", "one")).set_state(state)
+    with pytest.raises(CheckpointError, match="taken in other data"):
+        iter(write("a", "two")).set_state(state)
+
+
 @pytest.mark.parametrize("changes", [{"epochs": 5}, {"threads": 2}])
 def test_a_position_holds_for_more_epochs_and_other_threads(open_with, changes):
     iterator = iter(open_with(SYNTHETIC))

@@ -1,6 +1,6 @@
 """Batches from rows: arrays with segments and positions, the same over all hosts together however many there are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
@@ -29,7 +29,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         sequence_length: Tokens in a row.
         shard_index: Which share of each batch is taken.
         shard_count: In how many shares it is divided.
-        identity: What a position belongs to; that of other data is refused.
+        identity: Says what a position belongs to; that of other data is refused.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         sequence_length: int,
         shard_index: int,
         shard_count: int,
-        identity: str,
+        identity: Callable[[], str],
     ) -> None:
         super().__init__(records)
         self._rows, self._identity = rows, identity
@@ -80,7 +80,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
 
     def get_state(self) -> dict[str, Any]:
         """The position, in JSON's values, the same on all shards."""
-        return {"identity": self._identity, "rows": self._rows.get_state()}
+        return {"identity": self._identity(), "rows": self._rows.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position.
@@ -88,10 +88,10 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         Raises:
             CheckpointError: it was taken in other data, or in more epochs of it.
         """
-        if state.get("identity") != self._identity:
+        if state.get("identity") != self._identity():
             raise CheckpointError(
                 "the position in the data was taken in other data",
-                expected=f"the data of identity {self._identity}",
+                expected=f"the data of identity {self._identity()}",
                 found=state.get("identity"),
                 fix="Give the data, data config, sequence_length and seed of that run, or start the data anew.",
             )

@@ -1,5 +1,6 @@
 """A dataset: a source, read into samples, in an order, as rows and as batches."""
 
+import functools
 import hashlib
 from dataclasses import replace
 from typing import Any
@@ -58,7 +59,7 @@ class Dataset:
             sequence_length=self.sequence_length,
             shard_index=self._shard_index,
             shard_count=self._shard_count,
-            identity=self._identity(),
+            identity=lambda: self._identity,
         )
 
     def rows(self) -> RowIterator:
@@ -85,10 +86,14 @@ class Dataset:
             shuffle_seed=self._seed if self.config.shuffle else None,
         )
 
+    @functools.cached_property
     def _identity(self) -> str:
-        """A digest of all that decides which row comes when, but for the files' names and the number of epochs."""
+        """A digest of all that decides which row comes when, but for the files' names and the number of epochs.
+
+        The records' own digest reads them once more, so it is made when a position is first asked for.
+        """
         same = replace(
             self.config, source="synthetic", files=(), huggingface=HuggingFaceConfig(), epochs=None, threads=0
         )
         decisive = (self.config.source, same, self._seed, self.sequence_length, len(self._source))
-        return hashlib.sha256(repr(decisive).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((*decisive, self._source.digest())).encode()).hexdigest()[:16]

@@ -62,3 +62,6 @@ class RecordSource(Protocol):
 
     def __getitem__(self, index: int) -> Record:
         """One of them."""
+
+    def digest(self) -> str:
+        """What differs when any record does; nothing where the config says all of them."""

@@ -1,12 +1,13 @@
 """The files that a config names, by path or by pattern, in an order that no file system decides."""
 
 import glob
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from gptoss_weights import CheckpointError
 
-__all__ = ["matching_files"]
+__all__ = ["content_digest", "matching_files"]
 
 
 def matching_files(patterns: Sequence[str]) -> list[Path]:
@@ -31,3 +32,12 @@ def matching_files(patterns: Sequence[str]) -> list[Path]:
             raise CheckpointError("there is no such file", where=path, fix="Correct data.files.")
         found |= dict.fromkeys(matches)
     return list(found)
+
+
+def content_digest(files: Sequence[Path]) -> str:
+    """A digest of what the files hold, whatever they are called; they are read once."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()

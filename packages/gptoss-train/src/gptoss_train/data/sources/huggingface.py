@@ -43,6 +43,10 @@ class HuggingFaceSource:
     def __len__(self) -> int:
         return len(self._table)
 
+    def digest(self) -> str:
+        """The fingerprint that the library gives a table; it has no public name."""
+        return str(getattr(self._table, "_fingerprint", ""))
+
     def __getitem__(self, index: int) -> Fields:
         return Fields(f"{self._name}[{index}]", self._table[index])
 

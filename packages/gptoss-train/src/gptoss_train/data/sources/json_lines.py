@@ -9,6 +9,7 @@ import numpy as np
 from gptoss_weights import CheckpointError
 
 from gptoss_train.data.records import Fields
+from gptoss_train.data.sources.files import content_digest
 
 __all__ = ["JsonLinesSource"]
 
@@ -39,6 +40,10 @@ class JsonLinesSource:
 
     def __len__(self) -> int:
         return len(self._lines)
+
+    def digest(self) -> str:
+        """Of what the files hold."""
+        return content_digest(self._files)
 
     def __getitem__(self, index: int) -> Fields:
         file = self._files[int(np.searchsorted(self._first, index, side="right")) - 1]

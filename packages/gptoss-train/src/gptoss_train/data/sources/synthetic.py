@@ -39,6 +39,10 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self._config.records
 
+    def digest(self) -> str:
+        """Nothing: the config and the seed say all of them."""
+        return ""
+
     def __getitem__(self, index: int) -> TokenSequence:
         random = np.random.default_rng([self._seed, WALK, index])
         length = int(random.integers(self._config.shortest, self._config.longest + 1))

@@ -15,6 +15,7 @@ import numpy as np
 from gptoss_weights import CheckpointError
 
 from gptoss_train.data.records import Document
+from gptoss_train.data.sources.files import content_digest
 
 __all__ = ["BLOCK_BYTES", "TextFilesSource"]
 
@@ -51,6 +52,10 @@ class TextFilesSource:
 
     def __len__(self) -> int:
         return len(self._pieces)
+
+    def digest(self) -> str:
+        """Of what the files hold."""
+        return content_digest(self._files)
 
     def __getitem__(self, index: int) -> Document:
         place, start, end, is_end = (int(entry) for entry in self._pieces[index])
