@@ -3,7 +3,7 @@ import pytest
 from gptoss_train.config import TrainConfig, load_config
 from gptoss_train.errors import ConfigError
 from gptoss_train.planning import plan_run
-from gptoss_weights import GPT_OSS_20B, count_parameters
+from gptoss_weights import GPT_OSS_20B, GptOssWarning, count_parameters
 
 
 def test_plan_of_a_run_counts_what_its_state_holds(full_run):
@@ -25,8 +25,8 @@ def test_plan_of_lora_counts_factors_and_packed_experts(lora_run):
 
 @pytest.mark.parametrize("mesh", ["fsdp=8,expert=8", "data=2,fsdp=4,expert=16", "fsdp=16,expert=4,tensor=2"])
 def test_120b_is_planned_on_any_mesh_without_devices(mesh):
-    whole = plan_run(load_config("120b", ["run.mesh=null"]), "finetune")
-    plan = plan_run(load_config("120b", [f"run.mesh={mesh}"]), "finetune")
+    whole = plan_run(load_config("120b", ["run.mesh=null", "batch_size=128"]), "finetune")
+    plan = plan_run(load_config("120b", [f"run.mesh={mesh}", "batch_size=128"]), "finetune")
     assert plan.parameters == 116_829_156_672
     assert whole.parameter_bytes == 4 * plan.parameters
     assert whole.parameter_bytes / plan.devices <= plan.parameter_bytes < whole.parameter_bytes / 8
@@ -57,3 +57,11 @@ def test_mesh_that_does_not_divide_is_a_sentence():
 def test_what_is_frozen_is_checked_before_anything_is_loaded(method, frozen, words):
     with pytest.raises(ConfigError, match=words):
         plan_run(TrainConfig(model="gpt-oss-120b", frozen=frozen), method)
+
+
+def test_rows_that_data_does_not_divide_are_refused_and_others_named():
+    with pytest.raises(ConfigError, match="a part of a step has 4 rows, which data=8 do not divide"):
+        plan_run(load_config("20b", ["run.mesh=data=8", "batch_size=64"]), "lora")
+    with pytest.warns(GptOssWarning, match="the devices along expert go over the same ones"):
+        plan = plan_run(load_config("20b", ["run.mesh=fsdp=4,expert=8", "batch_size=64"]), "lora")
+    assert plan.rows_per_device == 1

@@ -16,6 +16,7 @@ from gptoss_weights import GptOssConfig, count_active_parameters, count_paramete
 from gptoss_train.config import TrainConfig
 from gptoss_train.errors import ConfigError
 from gptoss_train.optimizer import init_moments, make_optimizer
+from gptoss_train.rows_on_mesh import check_rows, rows_per_device
 from gptoss_train.setup import Method, check_method, geometry_of
 
 __all__ = ["RunPlan", "plan_run"]
@@ -24,7 +25,6 @@ GIB = 1 << 30
 F32_BYTES = 4
 PASSES = 3  # forward, and twice that backward
 MULTIPLY_ADD = 2
-BATCH_AXES = ("data", "fsdp", "expert")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +124,7 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         plain = _memory(geometry, rules, "float32", is_packed=False)
     except ValueError as error:
         raise ConfigError(str(error), where="run.mesh") from None
+    check_rows(config, rules)
     held = base.experts + base.other_parameters
     if is_lora:
         trained = _lora_parameters(config, geometry)
@@ -132,7 +133,7 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
     else:
         trained = sum(spec.size for spec in tensor_specs(geometry).values() if not _is_frozen(spec.name, config))
         trained_device = (plain.experts + plain.other_parameters) // F32_BYTES * trained // count_parameters(geometry)
-    rows = _rows_per_device(config, rules)
+    rows = rows_per_device(config, rules)
     moments = _moment_bytes(config, trained_device)
     tokens = config.batch_size * config.sequence_length
     return RunPlan(
@@ -187,15 +188,6 @@ def _moment_bytes(config: TrainConfig, parameters: int) -> int:
     state = jax.eval_shape(lambda parameters: init_moments(optimizer, parameters), like)
     moments: float = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.size > 1)
     return round(moments / side**2 * parameters)
-
-
-def _rows_per_device(config: TrainConfig, rules: MeshRules) -> int:
-    rows, parts = config.batch_size // config.gradient_accumulation, 1
-    for axis in BATCH_AXES:
-        size = getattr(rules, axis)
-        if rows % (parts * size) == 0:
-            parts *= size
-    return rows // parts
 
 
 def _activation_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import optax
-from gptoss_model import GptOss, add_lora, load_model, make_mesh
+from gptoss_model import GptOss, MeshRules, add_lora, load_model, make_mesh
 from gptoss_weights import (
     GPT_OSS_20B,
     GPT_OSS_120B,
@@ -28,6 +28,7 @@ from gptoss_train.errors import ConfigError
 from gptoss_train.initial import initial_checkpoint
 from gptoss_train.optimizer import make_optimizer, make_schedule
 from gptoss_train.parameters import Parameters, SplitModel, split_model, trained_in_full, trained_with_lora
+from gptoss_train.rows_on_mesh import check_rows
 from gptoss_train.state import TrainState, init_state
 from gptoss_train.step import Step, make_step
 
@@ -106,6 +107,8 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
     """
     base = open_base(config, method) if base is None else base
     mesh = _mesh(config)
+    if learns and mesh is not None:
+        check_rows(config, MeshRules(**dict(mesh.shape)))
     model = load_run_model(config, method, base, mesh)
     is_lora = method == "lora"
     selects = (
@@ -267,8 +270,6 @@ def _mesh(config: TrainConfig) -> jax.sharding.Mesh | None:
         if jax.process_count() > 1:
             raise ConfigError("several processes need a mesh", where="run.mesh", expected="such as data=-1")
         return None
-    from gptoss_model import MeshRules
-
     try:
         rules = MeshRules.parse(config.run.mesh)
     except ValueError as error:

@@ -1,0 +1,61 @@
+"""Rows over a mesh: which of its axes share the rows of a part of a step, and which go over the same ones."""
+
+import warnings
+
+from gptoss_model import MeshRules
+from gptoss_weights import GptOssWarning
+
+from gptoss_train.config import TrainConfig
+from gptoss_train.errors import ConfigError
+
+__all__ = ["check_rows", "rows_per_device"]
+
+AXES = ("data", "fsdp", "expert")  # in the order in which gptoss-model splits a batch; tensor has every row everywhere
+
+
+def rows_per_device(config: TrainConfig, rules: MeshRules) -> int:
+    """How many rows of one part of a step a device has."""
+    return _split(config, rules)[0]
+
+
+def check_rows(config: TrainConfig, rules: MeshRules) -> None:
+    """Refuses a mesh whose devices along `data` would do the same work, and warns of fsdp and expert that do.
+
+    Those two at least share the parameters among them.
+
+    Args:
+        config: Has the rows of a step, and in how many parts they are gone through.
+        rules: The mesh, without −1.
+
+    Raises:
+        ConfigError: `data` does not divide the rows.
+    """
+    rows = config.batch_size // config.gradient_accumulation
+    idle = _split(config, rules)[1]
+    if not idle:
+        return
+    sizes = " × ".join(f"{axis}={getattr(rules, axis)}" for axis in AXES if getattr(rules, axis) > 1)
+    what = f"a part of a step has {rows} rows, which {sizes} do not divide"
+    fix = f"Let batch_size / gradient_accumulation be a multiple of {sizes}."
+    if "data" in idle:
+        raise ConfigError(
+            f"{what}; every device along data would go over the same rows",
+            where="run.mesh",
+            found=f"batch_size {config.batch_size}, gradient_accumulation {config.gradient_accumulation}",
+            fix=fix,
+        )
+    warnings.warn(
+        f"{what}; the devices along {' and '.join(idle)} go over the same ones. {fix}", GptOssWarning, stacklevel=2
+    )
+
+
+def _split(config: TrainConfig, rules: MeshRules) -> tuple[int, list[str]]:
+    """Rows of a device, and the axes along which devices have the same ones."""
+    rows, idle = config.batch_size // config.gradient_accumulation, []
+    for axis in AXES:
+        size = getattr(rules, axis)
+        if rows % size == 0:
+            rows //= size
+        else:
+            idle.append(axis)
+    return rows, idle
