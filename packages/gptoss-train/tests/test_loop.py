@@ -1,20 +1,32 @@
 import dataclasses
 import json
+import math
 import os
+import re
 import signal
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from gptoss_train.audit import Audit
-from gptoss_train.config import CheckpointConfig
+from gptoss_train.config import CheckpointConfig, EvaluationConfig
 from gptoss_train.errors import TrainingError
 from gptoss_train.going_home import open_run
 from gptoss_train.loop import local_folder, run_folder, train
 from gptoss_train.metrics import read_metrics
 from gptoss_train.report import write_report
-from gptoss_weights import CheckpointError, GptOssWarning, Mxfp4Tensor, open_checkpoint, quantized, save_checkpoint
+from gptoss_weights import (
+    CheckpointError,
+    GptOssWarning,
+    Mxfp4Tensor,
+    NotEnoughSpaceError,
+    open_checkpoint,
+    quantized,
+    save_checkpoint,
+)
 
 
 def fresh(run, **changes):
@@ -122,10 +134,72 @@ def test_without_checkpoints_nothing_is_saved_and_data_may_end(full_run, make_ba
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_checkpoint_of_another_method_is_refused(whole, lora_run, make_batches):
-    run = fresh(lora_run, output=whole[0].config.output)
-    with pytest.raises(CheckpointError, match="another run_name"):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": "pretrain"}, "saved by another command; expected pretrain; found finetune"),
+        ({"geometry": "window"}, "saved for another model; found sliding_window 11 where the config has 12"),
+        ({"names": "unscanned"}, "saved with run.scan_layers=true"),
+        ({"names": "fewer"}, "other parameters trained; found then / now: lm_head.weight"),
+        ({"optimizer": "lion"}, "another optimizer; expected lion; found adamw"),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused_in_a_sentence(full_run, whole, make_batches, change, words):
+    run = fresh(full_run, output=whole[0].config.output)
+    parameters = run.state.parameters
+    if "method" in change:
+        run = dataclasses.replace(run, method=change["method"])
+    elif "geometry" in change:
+        other = dataclasses.replace(run.base.config, sliding_window=12)
+        run = dataclasses.replace(run, base=types.SimpleNamespace(config=other))
+    elif "optimizer" in change:
+        optimizer = dataclasses.replace(run.config.optimizer, name=change["optimizer"])
+        run = dataclasses.replace(run, config=dataclasses.replace(run.config, optimizer=optimizer))
+    else:
+        kept = (
+            {name.replace("even", "0").replace("odd", "1"): value for name, value in parameters.items()}
+            if change["names"] == "unscanned"
+            else {name: value for name, value in parameters.items() if name != "lm_head.weight"}
+        )
+        run = dataclasses.replace(run, state=dataclasses.replace(run.state, parameters=kept))
+    with pytest.raises(CheckpointError, match=re.escape(words)):
         train(run, make_batches())
+
+
+def test_change_that_only_rounds_is_called_that(full_run, whole, make_batches):
+    strategy = dataclasses.replace(full_run.config.run, moe="dense")
+    run = fresh(full_run, output=whole[0].config.output)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, run=strategy))
+    with pytest.warns(GptOssWarning, match=r"no more than rounding: run\.moe was 'auto', is 'dense'$"):
+        train(run, make_batches())
+
+
+def test_full_disk_is_a_sentence_and_the_run_goes_on_later(full_run, whole, make_batches, tmp_path, monkeypatch):
+    """TensorStore says in a ValueError what the file system said."""
+    run = fresh(full_run, output=str(tmp_path))
+    save = ocp.CheckpointManager.save
+
+    def full_after_two(manager, step, *args, **options):
+        if step > 2:
+            raise ValueError("RESOURCE_EXHAUSTED: Failed to write 9 bytes: No space left [os_error_code='28']")
+        return save(manager, step, *args, **options)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", full_after_two)
+    with pytest.raises(NotEnoughSpaceError, match="the disk is full"):
+        train(run, make_batches())
+    monkeypatch.undo()
+    assert train(fresh(full_run, output=str(tmp_path)), make_batches()).first_step == 2
+    assert losses(run) == losses(whole[0])
+
+
+def test_held_out_loss_that_is_no_number_is_null(full_run, make_batches, tmp_path):
+    run = fresh(full_run, output=str(tmp_path), checkpoint=CheckpointConfig(mode="off"))
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, evaluation=EvaluationConfig(every=2)))
+    held_out = types.SimpleNamespace(loss=lambda parameters, run: math.inf)
+    outcome = train(run, make_batches(), evaluation=held_out)
+    assert outcome.evaluation == math.inf
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line.get("evaluation_loss", "-") for line in lines] == ["-", None, "-", None, "-", None]
 
 
 def test_bad_number_stops_the_run_or_is_left_out(full_run, make_batch, make_batches, tmp_path):
@@ -135,8 +209,9 @@ def test_bad_number_stops_the_run_or_is_left_out(full_run, make_batch, make_batc
 
     changes = {"output": str(tmp_path), "checkpoint": CheckpointConfig(mode="off")}
     run = fresh(full_run, **changes)
-    with pytest.raises(TrainingError, match="no finite number in step 2"):
+    with pytest.raises(TrainingError, match=r"gradient of model\.embed_tokens\.weight, is no finite number in step 2"):
         train(run, make_batches(make=poisoned))
+    assert [line["loss"] is None for line in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [False, True]
     skipping = dataclasses.replace(run.config.optimizer, nonfinite="skip")
     said = []
     outcome = train(fresh(full_run, **changes, optimizer=skipping), make_batches(make=poisoned), say=said.append)
@@ -145,6 +220,20 @@ def test_bad_number_stops_the_run_or_is_left_out(full_run, make_batch, make_batc
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["skipped_steps"] for line in lines] == [0, 1, 1, 1, 1, 1]
     assert lines[1]["loss"] is None
+
+
+def test_run_that_a_bad_number_stops_is_saved_as_it_was_before(full_run, make_batch, make_batches, tmp_path):
+    def poisoned(number):
+        batch = make_batch(number)
+        return batch._replace(weights=np.full_like(batch.weights, np.nan)) if number == 3 else batch
+
+    run = fresh(full_run, output=str(tmp_path))
+    with pytest.raises(TrainingError, match="in step 3"):
+        train(run, make_batches(make=poisoned))
+    ended = train(fresh(full_run, output=str(tmp_path)), make_batches(make=poisoned))
+    assert ended.first_step == 3
+    assert int(ended.state.skipped) == 1
+    assert len(losses(run)) == 6
 
 
 @pytest.mark.parametrize("format_name", ["hf", "openai"])
@@ -193,6 +282,15 @@ def test_lora_is_audited_and_merges(lora_run, checkpoint_folder, make_batches, t
     assert (
         np.asarray(merged.read("model.norm.weight")).tobytes() == np.asarray(base.read("model.norm.weight")).tobytes()
     )
+
+
+def test_audit_says_nothing_of_a_run_that_is_too_short_for_it(lora_run, make_batches, tmp_path):
+    said = []
+    optimizer = dataclasses.replace(lora_run.config.optimizer, warmup_steps=0)
+    run = fresh(lora_run, output=str(tmp_path), steps=1, optimizer=optimizer)
+    outcome = train(run, make_batches(), say=said.append)
+    assert outcome.audit is None
+    assert "no audit: of the steps only 1 counted" in said[0]
 
 
 def test_audit_names_what_stands_still_and_what_should_have(lora_run, make_batch):

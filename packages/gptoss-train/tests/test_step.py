@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gptoss_train.batch import Batch
+from gptoss_train.nonfinite import origin_of
 from gptoss_train.placing import place_batch
 
 
@@ -72,8 +73,6 @@ def test_norms_of_groups_make_up_the_norm_and_every_parameter_moves(full_run, on
 
 
 def test_step_with_a_number_that_is_none_changes_nothing_and_names_it(full_run, make_batch):
-    from gptoss_train.loop import _first_bad_parameter
-
     state = fresh(full_run)
     name = "model.layers.odd.self_attn.o_proj.bias"
     poisoned = dict(state.parameters)
@@ -86,7 +85,8 @@ def test_step_with_a_number_that_is_none_changes_nothing_and_names_it(full_run, 
     assert (int(after.step), int(after.skipped)) == (1, 1)
     for ours, theirs in zip(jax.tree.leaves((after.parameters, after.optimizer)), jax.tree.leaves(before), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert _first_bad_parameter(report) is not None
+    sentence = origin_of(report, after.parameters, full_run.frozen)
+    assert sentence == "model.layers.1.self_attn.o_proj.bias holds what is no finite number"
     assert report.is_finite.keys() == before[0].keys()
 
 

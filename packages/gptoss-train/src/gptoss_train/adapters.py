@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from gptoss_weights import Checkpoint, Index, Mxfp4Tensor
 
-from gptoss_train.parameters import canonical_name
+from gptoss_train.parameters import canonical_name, is_stacked
 
 __all__ = ["Adapter", "Update", "adapter_of", "merged"]
 
@@ -67,8 +67,7 @@ def adapter_of(parameters: Mapping[str, np.ndarray], *, rank: int, alpha: float)
     replaced = {}
     for name, value in parameters.items():
         host = np.asarray(value, np.float32)
-        is_stacked = any(part in ("even", "odd") for part in name.split("."))
-        rows = enumerate(host) if is_stacked else [(0, host)]
+        rows = enumerate(host) if is_stacked(name) else [(0, host)]
         for row, entry in rows:
             own = canonical_name(name, row)
             if name.endswith((".a", ".b")):

@@ -17,9 +17,10 @@ from gptoss_train.errors import TrainingError
 from gptoss_train.parameters import canonical_name, group_of
 from gptoss_train.step import StepReport
 
-__all__ = ["Audit", "AuditResult"]
+__all__ = ["FEWEST_STEPS", "Audit", "AuditResult"]
 
 MOST_NAMED = 6
+FEWEST_STEPS = 2  # b starts at zero, so in the first step a has no gradient
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,12 +79,15 @@ class Audit:
     """
 
     def __init__(self, frozen: Mapping[str, Any]) -> None:
+        self.steps = 0
+        """How many were watched."""
         self._before = _digests(frozen)
         self._moved: dict[str, np.ndarray] = {}
         self._had_gradient: dict[str, np.ndarray] = {}
 
     def watch(self, report: StepReport) -> None:
-        """Takes a step into account."""
+        """Takes a step into account, one that was applied."""
+        self.steps += 1
         for seen, found in ((self._moved, report.moved), (self._had_gradient, report.has_gradient)):
             for name, flags in found.items():
                 seen[name] = np.asarray(flags) | seen.get(name, np.False_)

@@ -6,15 +6,17 @@ renames it when it is whole, so whenever a run is killed, all checkpoints that a
 What an interrupted save leaves behind is removed when the run goes on.
 """
 
+import contextlib
 import dataclasses
+import errno
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from gptoss_weights import CheckpointError
+from gptoss_weights import CheckpointError, NotEnoughSpaceError
 
 from gptoss_train.config import CheckpointConfig
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
@@ -24,6 +26,8 @@ __all__ = ["Checkpoints", "SavedRun", "read_saved_parameters", "read_saved_run"]
 
 FOLDER = "checkpoints"
 ITEMS = ("parameters", "optimizer", "data", "run")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_MARKS = tuple(f"os_error_code='{code}'" for code in FULL)  # in what TensorStore says
 CHUNK_BYTES = 1 << 26  # of what is read at once: of a stack of layers a part, so that `export` needs little memory
 
 
@@ -67,36 +71,38 @@ class Checkpoints:
         return step % self.config.every == 0
 
     def save(self, state: TrainState, position: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        """Saves the state, unless that step is saved already."""
+        """Saves the state, unless that step is saved already.
+
+        Raises:
+            NotEnoughSpaceError, CheckpointError: it cannot be written; or an earlier one, when saving is asynchronous.
+        """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
         rest = {"step": state.step, "skipped": state.skipped, "moments": state.optimizer}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                parameters=ocp.args.StandardSave(
-                    state.parameters,
-                    save_args=jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), state.parameters),
-                ),
-                optimizer=ocp.args.StandardSave(rest),
-                data=ocp.args.JsonSave(dict(position)),
-                run=ocp.args.JsonSave(dict(run)),
+        items = ocp.args.Composite(
+            parameters=ocp.args.StandardSave(
+                state.parameters,
+                save_args=jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES), state.parameters),
             ),
+            optimizer=ocp.args.StandardSave(rest),
+            data=ocp.args.JsonSave(dict(position)),
+            run=ocp.args.JsonSave(dict(run)),
         )
+        with self._explained():
+            self._manager.save(step, args=items)
 
-    def latest_step(self) -> int | None:
-        """After which step the newest was saved; None if there is none."""
-        step: int | None = self._manager.latest_step()
-        return step
+    def latest(self) -> SavedRun | None:
+        """What the newest checkpoint says of itself; None if there is none."""
+        step = self._manager.latest_step()
+        return None if step is None else _said_by(self._manager, self.folder, step)
 
-    def restore(self, state: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
-        """The newest state, on the devices of `state`, the data's position, and what `save` was told of the run.
+    def restore(self, step: int, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The state that was saved after a step, on the devices of `state`, and the data's position.
 
         Raises:
             CheckpointError: it is damaged, or of another model or optimizer.
         """
-        step = self._manager.latest_step()
         rest = {"step": state.step, "skipped": state.skipped, "moments": state.optimizer}
         where = f"{self.folder}/{step}"
         try:
@@ -106,7 +112,6 @@ class Checkpoints:
                     parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
                     optimizer=ocp.args.StandardRestore(_abstract(rest)),
                     data=ocp.args.JsonRestore(),
-                    run=ocp.args.JsonRestore(),
                 ),
             )
         except (ValueError, KeyError, TypeError, OSError) as error:
@@ -123,15 +128,32 @@ class Checkpoints:
             optimizer=found.optimizer["moments"],
         )
         # Orbax's buffers are its own: the step gives its argument's memory away.
-        return jax.tree.map(lambda array: array.copy(), restored), dict(found.data), dict(found.run)
+        return jax.tree.map(lambda array: array.copy(), restored), dict(found.data)
 
     def wait(self) -> None:
-        """Until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Until everything is on disk; raises as `save`."""
+        with self._explained():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and lets go."""
-        self._manager.close()
+        """Waits and lets go; raises as `save`."""
+        with self._explained():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What the file system has against a checkpoint, as a sentence; TensorStore says it in a ValueError."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            if (isinstance(error, OSError) and error.errno in FULL) or any(mark in str(error) for mark in FULL_MARKS):
+                raise NotEnoughSpaceError(
+                    "the disk is full, and the newest step is not saved",
+                    where=self.folder,
+                    fix="Make room, or set checkpoint.keep_last lower, and run the command again: it goes on after the "
+                    "last step that is saved.",
+                ) from error
+            raise CheckpointError(f"the run cannot be saved ({_first_line(error)})", where=self.folder) from error
 
 
 def read_saved_run(run_folder: str) -> SavedRun:
@@ -141,12 +163,7 @@ def read_saved_run(run_folder: str) -> SavedRun:
         CheckpointError: there is none.
     """
     manager = _reader(run_folder)
-    step = manager.latest_step()
-    found = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    metadata = ocp.StandardCheckpointer().metadata(f"{_absolute(run_folder)}/{FOLDER}/{step}/parameters")
-    tree = metadata.item_metadata.tree
-    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in tree.items()}
-    return SavedRun(step=step, run=dict(found.run), shapes=shapes)
+    return _said_by(manager, f"{_absolute(run_folder)}/{FOLDER}", manager.latest_step())
 
 
 def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, SavedArray]:
@@ -174,6 +191,14 @@ def _reader(run_folder: str) -> Any:
     return manager
 
 
+def _said_by(manager: Any, folder: str, step: int) -> SavedRun:
+    found = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
+    metadata = ocp.StandardCheckpointer().metadata(f"{folder}/{step}/parameters")
+    tree = metadata.item_metadata.tree
+    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in tree.items()}
+    return SavedRun(step=step, run=dict(found.run), shapes=shapes)
+
+
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
@@ -187,5 +212,6 @@ def _first_line(error: Exception) -> str:
 
 
 def _quiet() -> None:
-    """Its INFO lines about every save are not for users."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Its lines about every save are not for users, and what goes wrong is raised besides."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

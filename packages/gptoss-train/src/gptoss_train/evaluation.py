@@ -1,6 +1,5 @@
 """Evaluation: the mean loss over held-out rows, without learning from them."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -32,7 +31,7 @@ class Evaluation:
         )
 
     def loss(self, parameters: Parameters, run: Run) -> float:
-        """Mean cross-entropy over all targets by their weights.
+        """Mean cross-entropy over all targets by their weights; no finite number where the model gives none.
 
         Raises:
             CheckpointError: there is none.
@@ -45,5 +44,4 @@ class Evaluation:
                 break
         if weights == 0:
             raise CheckpointError("the held-out data hold nothing to learn", where="evaluation.data")
-        loss = total / weights
-        return loss if math.isfinite(loss) else math.inf
+        return total / weights

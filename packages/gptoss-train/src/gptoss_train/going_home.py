@@ -21,7 +21,7 @@ from gptoss_weights import (
 from gptoss_train.adapters import Adapter, adapter_of, merged
 from gptoss_train.checkpoints import SavedRun, read_saved_parameters, read_saved_run
 from gptoss_train.config import TrainConfig
-from gptoss_train.parameters import canonical_name
+from gptoss_train.parameters import canonical_name, is_stacked
 from gptoss_train.reading import parse_config
 from gptoss_train.saved_arrays import SavedArray
 from gptoss_train.setup import Method, open_base
@@ -125,8 +125,7 @@ class _TrainedCheckpoint(Checkpoint):
         self.config, self.side_files, self._base = base.config, base.side_files, base
         self._places: dict[str, tuple[SavedArray, int | None]] = {}
         for name, saved in parameters.items():
-            is_stacked = any(part in ("even", "odd") for part in name.split("."))
-            for row in range(saved.shape[0]) if is_stacked else [None]:
+            for row in range(saved.shape[0]) if is_stacked(name) else [None]:
                 self._places[canonical_name(name, row or 0)] = saved, row
 
     def array_dtype(self, name: str) -> np.dtype | None:

@@ -4,31 +4,30 @@ A checkpoint is the state after a step and the position of the data behind that 
 that goes on sees the batches that it has not seen, and ends with the bits of one that was never stopped.
 """
 
+import contextlib
 import dataclasses
 import json
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import Signals
 from typing import Any, Protocol
 
 import jax
-import numpy as np
-from gptoss_weights import GptOssWarning
 from gptoss_weights.durable_files import write_durably
 
-from gptoss_train.audit import Audit, AuditResult
+from gptoss_train.audit import FEWEST_STEPS, Audit, AuditResult
 from gptoss_train.batch import Batch
 from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import TrainConfig
 from gptoss_train.errors import TrainingError
 from gptoss_train.evaluation import Evaluation
-from gptoss_train.metrics import MetricsFile, step_metrics
-from gptoss_train.parameters import canonical_name
+from gptoss_train.metrics import MetricsFile, json_number, step_metrics
+from gptoss_train.nonfinite import origin_of
 from gptoss_train.placing import place_batch
 from gptoss_train.progress import ProgressBar
-from gptoss_train.reading import changed_keys, config_as_yaml
+from gptoss_train.reading import config_as_yaml
+from gptoss_train.resuming import check_same_run
 from gptoss_train.setup import Run
 from gptoss_train.signals import stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
@@ -36,8 +35,6 @@ from gptoss_train.state import TrainState
 from gptoss_train.step import Step, StepReport, compiled_for
 
 __all__ = ["BatchIterator", "Outcome", "local_folder", "run_folder", "train"]
-
-_WITHOUT_EFFECT = {"output", "run_name", "checkpoint", "evaluation", "log"}  # on what is learnt
 
 
 class BatchIterator(Protocol):
@@ -104,34 +101,36 @@ def train(
         say: Called with a sentence where something is worth one.
 
     Raises:
-        CheckpointError: the checkpoint of the run is of another one.
+        CheckpointError: the checkpoint of the run is of another one, or damaged, or cannot be written.
+        NotEnoughSpaceError: the disk is full.
         TrainingError: a number was none and is to stop the run, or the audit failed.
     """
     config = run.config
-    checkpoints = None if config.checkpoint.mode == "off" else Checkpoints(run_folder(config), config.checkpoint)
-    state = run.state
-    is_first = jax.process_index() == 0
-    if checkpoints is not None and checkpoints.latest_step() is not None:
-        state, position, saved = checkpoints.restore(state)
-        batches.set_state(position)
-        _warn_of_changes(saved, config)
-        say(f"goes on after step {int(state.step)}")
-    folder = local_folder(config)
-    first_step = int(state.step)
-    sinks: list[MetricSink] = []
-    metrics = None
-    if is_first:
-        metrics = MetricsFile(folder / "metrics.jsonl", after_step=first_step)
-        write_durably(folder / "config.yaml", config_as_yaml(config).encode())
-        _note_event(folder, {"event": "resume" if first_step else "start", "step": first_step, "time": time.time()})
-        sinks = open_sinks(config, folder)
-    try:
+    state, folder = run.state, local_folder(config)
+    with contextlib.ExitStack() as closing:
+        checkpoints = None
+        if config.checkpoint.mode != "off":
+            checkpoints = Checkpoints(run_folder(config), config.checkpoint)
+            closing.callback(checkpoints.close)
+            saved = checkpoints.latest()
+            if saved is not None:
+                check_same_run(saved, run, where=f"{checkpoints.folder}/{saved.step}")
+                state, position = checkpoints.restore(saved.step, state)
+                batches.set_state(position)
+                say(f"goes on after step {int(state.step)}")
+        first_step = int(state.step)
+        sinks: list[MetricSink] = []
+        metrics = None
+        if jax.process_index() == 0:
+            metrics = MetricsFile(folder / "metrics.jsonl", after_step=first_step)
+            closing.callback(metrics.close)
+            write_durably(folder / "config.yaml", config_as_yaml(config).encode())
+            _note_event(folder, {"event": "resume" if first_step else "start", "step": first_step, "time": time.time()})
+            sinks = open_sinks(config, folder)
+            for sink in sinks:
+                closing.callback(sink.close)
         with stop_requests() as request:
             return _steps(run, state, batches, checkpoints, evaluation, metrics, sinks, request.wanted, say)
-    finally:
-        for closing in (*sinks, metrics, checkpoints):
-            if closing is not None:
-                closing.close()
 
 
 def _steps(
@@ -149,9 +148,9 @@ def _steps(
     identity = {"method": run.method, "config": config_as_yaml(config), "geometry": run.geometry.numbers()}
     first_step = int(state.step)
     bar = ProgressBar(config.steps) if metrics is not None else None
-    audit_steps = config.lora.audit_steps
-    audit = Audit(run.frozen) if run.method == "lora" and first_step < audit_steps else None
+    audit = Audit(run.frozen) if run.method == "lora" and first_step < config.lora.audit_steps else None
     audited: AuditResult | None = None
+    failure: TrainingError | None = None
     losses: list[float | None] = []
     evaluated: float | None = None
     received: Signals | None = None
@@ -167,7 +166,6 @@ def _steps(
             is_out_of_data = True
             say(f"the data ended after {step - 1} of {config.steps} steps; data.epochs: null goes on without end")
             break
-        position = batches.get_state()
         skipped_before = int(state.skipped)
         placed = place_batch(batch, run)
         make_step = make_step or compiled_for(run.step, state, run.frozen, placed)
@@ -181,18 +179,17 @@ def _steps(
             skipped=int(state.skipped),
         )
         losses.append(line["loss"])
-        if not bool(report.is_applied):
-            _on_nonfinite(report, step, config, say)
-        if audit is not None:
-            audit.watch(report)
-            if step == min(first_step + audit_steps, config.steps):
-                audited = audit.result(run.frozen)
-                audited.require()
-                say(audited.sentence())
-                audit = None
         is_last = step == config.steps
-        if evaluation is not None and (is_last or step % config.evaluation.every == 0):
-            evaluated = line["evaluation_loss"] = evaluation.loss(state.parameters, run)
+        if not bool(report.is_applied):
+            failure = _on_nonfinite(state, run, report, step, say)
+        elif audit is not None:
+            audit.watch(report)
+        if audit is not None and (is_last or audit.steps == config.lora.audit_steps):
+            audited = _audited(audit, run, say)
+            audit = None
+        if evaluation is not None and not failure and (is_last or step % config.evaluation.every == 0):
+            evaluated = evaluation.loss(state.parameters, run)
+            line["evaluation_loss"] = json_number(evaluated)
         if metrics is not None:
             metrics.write(line)
         for sink in sinks:
@@ -200,8 +197,10 @@ def _steps(
         if bar is not None:
             bar.show(line)
         received = stop_signal()
-        if checkpoints is not None and (checkpoints.is_due(step) or is_last or received):
-            checkpoints.save(state, position, identity)
+        if checkpoints is not None and (checkpoints.is_due(step) or is_last or received or failure):
+            checkpoints.save(state, batches.get_state(), identity)
+        if failure:
+            break
         if received:
             say(f"stopped by {received.name} after step {step}" + ("" if checkpoints is None else ", saved"))
             break
@@ -211,6 +210,8 @@ def _steps(
         checkpoints.wait()
     if bar is not None:
         bar.clear()
+    if failure:
+        raise failure
     return Outcome(
         state=state,
         first_step=first_step,
@@ -223,47 +224,31 @@ def _steps(
     )
 
 
-def _on_nonfinite(report: StepReport, step: int, config: TrainConfig, say: Callable[[str], object]) -> None:
-    bad = _first_bad_parameter(report)
-    what = f"the gradient of {bad}" if bad else "the loss"
-    if config.optimizer.nonfinite == "stop":
-        raise TrainingError(
-            f"{what} is no finite number in step {step}",
+def _on_nonfinite(
+    state: TrainState, run: Run, report: StepReport, step: int, say: Callable[[str], object]
+) -> TrainingError | None:
+    """What ends the run after a step that was left out; None where it goes on."""
+    what = origin_of(report, state.parameters, run.frozen)
+    if run.config.optimizer.nonfinite == "stop":
+        return TrainingError(
+            f"{what} in step {step}",
             found=f"loss {float(report.loss)}",
             fix="Lower optimizer.learning_rate or optimizer.clip_norm, raise optimizer.warmup_steps, or leave such "
             "steps out with optimizer.nonfinite=skip.",
         )
-    say(f"step {step} left out: {what} is no finite number")
+    say(f"step {step} left out: {what}")
+    return None
 
 
-def _first_bad_parameter(report: StepReport) -> str | None:
-    """The first, in the order of the layers, whose gradient holds something that is no finite number."""
-    bad = [
-        canonical_name(name, int(row))
-        for name, flags in report.is_finite.items()
-        for row in np.flatnonzero(~np.asarray(flags))
-    ]
-    return min(bad, key=_forward_order) if bad else None
-
-
-def _forward_order(name: str) -> tuple[int, int, str]:
-    numbers = [int(part) for part in name.split(".") if part.isdigit()]
-    outside = {"model.embed_tokens.weight": 0, "model.norm.weight": 2, "lm_head.weight": 3}
-    return outside.get(name, 1), numbers[0] if numbers else 0, name
-
-
-def _warn_of_changes(saved: Mapping[str, Any], config: TrainConfig) -> None:
-    """Says what of the config is not as it was saved, and makes another run of this one."""
-    changed = {
-        key: values
-        for key, values in changed_keys(saved["config"], config_as_yaml(config)).items()
-        if key.partition(".")[0] not in _WITHOUT_EFFECT
-    }
-    if changed:
-        shown = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in changed.items())
-        warnings.warn(
-            f"the run goes on with another config, so not as it would have: {shown}", GptOssWarning, stacklevel=2
-        )
+def _audited(audit: Audit, run: Run, say: Callable[[str], object]) -> AuditResult | None:
+    """What the audit found; None where too few steps were applied for it to find anything."""
+    if audit.steps < FEWEST_STEPS:
+        say(f"no audit: of the steps only {audit.steps} counted, and it takes {FEWEST_STEPS} to see every factor move")
+        return None
+    found = audit.result(run.frozen)
+    found.require()
+    say(found.sentence())
+    return found
 
 
 def _note_event(folder: Path, event: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from gptoss_weights.durable_files import write_durably
 
 from gptoss_train.step import StepReport
 
-__all__ = ["MetricsFile", "memory_bytes", "read_metrics", "step_metrics"]
+__all__ = ["MetricsFile", "json_number", "memory_bytes", "read_metrics", "step_metrics"]
 
 SIGNIFICANT = 7  # digits of what is no loss: an f32 has no more
 
@@ -34,12 +34,12 @@ def step_metrics(
     tokens = int(report.tokens)
     return {
         "step": step,
-        "loss": _number(report.loss),
-        "total_loss": _number(report.total_loss),
-        "load_balance_loss": _number(report.load_balance),
-        "router_z_loss": _number(report.z),
-        "grad_norm": _number(report.grad_norm),
-        "grad_norms": {group: _number(norm) for group, norm in sorted(report.grad_norms.items())},
+        "loss": json_number(report.loss),
+        "total_loss": json_number(report.total_loss),
+        "load_balance_loss": json_number(report.load_balance),
+        "router_z_loss": json_number(report.z),
+        "grad_norm": json_number(report.grad_norm),
+        "grad_norms": {group: json_number(norm) for group, norm in sorted(report.grad_norms.items())},
         "learning_rate": _rounded(learning_rate),
         "tokens": tokens,
         "target_tokens": int(report.targets),
@@ -100,7 +100,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _number(value: Any) -> float | None:
+def json_number(value: Any) -> float | None:
     """As JSON has it; null where it is none."""
     number = float(value)
     return number if math.isfinite(number) else None

@@ -25,6 +25,7 @@ __all__ = [
     "group_of",
     "is_decayed",
     "is_expert_matrix",
+    "is_stacked",
     "split_model",
     "trained_in_full",
     "trained_with_lora",
@@ -103,7 +104,7 @@ def trained_in_full(frozen: Collection[str]) -> Callable[[str, nnx.Variable[Any]
 
     def selects(name: str, variable: nnx.Variable[Any]) -> bool:
         leaf = jax.tree.leaves(variable.get_value())[0]
-        rows = leaf.shape[0] if _is_stacked(name) else 1
+        rows = leaf.shape[0] if is_stacked(name) else 1
         hits = [any(fnmatch.fnmatchcase(canonical_name(name, row), one) for one in frozen) for row in range(rows)]
         if any(hits) and not all(hits):
             raise ConfigError(
@@ -143,6 +144,11 @@ def is_decayed(name: str) -> bool:
     return not (_is_norm(name) or name.endswith(("bias", "sinks")))
 
 
+def is_stacked(name: str) -> bool:
+    """Whether it is a stack of layers: its first axis is the layer."""
+    return any(part in LAYER_PAIR for part in name.split("."))
+
+
 def group_of(name: str) -> str:
     """What a parameter belongs to, for norms of gradients by group."""
     if name.endswith((".a", ".b")):
@@ -163,10 +169,6 @@ def group_of(name: str) -> str:
 
 def _is_norm(name: str) -> bool:
     return name.endswith("norm.weight")
-
-
-def _is_stacked(name: str) -> bool:
-    return any(part in LAYER_PAIR for part in name.split("."))
 
 
 def _path(name: str) -> tuple[str | int, ...]:

@@ -24,7 +24,7 @@ from gptoss_train.batch import Batch
 from gptoss_train.config import LossConfig
 from gptoss_train.loss import cross_entropy, router_losses
 from gptoss_train.memory import give_memory_back
-from gptoss_train.parameters import Parameters, SplitModel, group_of, is_expert_matrix
+from gptoss_train.parameters import Parameters, SplitModel, group_of, is_expert_matrix, is_stacked
 from gptoss_train.quantization import straight_through
 from gptoss_train.state import TrainState
 
@@ -311,5 +311,4 @@ def _applied(
 
 def _by_layer(name: str, array: Float[Array, "..."]) -> Float[Array, "rows rest"]:
     """An entry a layer of a stack, or one."""
-    is_stacked = any(part in ("even", "odd") for part in name.split("."))
-    return array.reshape(array.shape[0] if is_stacked else 1, -1)
+    return array.reshape(array.shape[0] if is_stacked(name) else 1, -1)

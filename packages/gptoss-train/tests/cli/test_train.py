@@ -78,6 +78,7 @@ def test_from_new_weights_to_a_merged_adapter(tmp_path, monkeypatch):
     report = json.loads(run("export", "runs/new", "home", "--format", "openai", "--json"))
     assert report["quantized_tensors"] == 4
     assert 0 < report["relative_l2"] < 0.2
+    assert "ends with .msgpack" in run("export", "runs/new", "bundle", "--format", "flax", code=2)
     tuned = [*small[1:], "model=home", "geometry={}", "lora.rank=2"]
     assert "audit: 24 trained parameters" in run("lora", "tiny", *tuned, "run_name=adapted")
     run("merge", "runs/adapted", "merged", "--format", "hf-bf16")

@@ -36,6 +36,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     loaded = load_config(config, overrides)
     start_jax()
     from gptoss_train.evaluation import Evaluation
+    from gptoss_train.metrics import json_number
     from gptoss_train.setup import open_data, set_up
 
     checkpoint = None
@@ -49,6 +50,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     loss = evaluation.loss(run.state.parameters, run)
     where = loaded.model if run_place is None else str(run_place)
     if as_json:
-        click.echo(json.dumps({"checkpoint": where, "loss": loss, "perplexity": math.exp(min(loss, 700.0))}))
+        numbers = {"loss": json_number(loss), "perplexity": json_number(math.exp(min(loss, 700.0)))}
+        click.echo(json.dumps({"checkpoint": where} | numbers))
     else:
         click.echo(f"{where}: loss {loss:.6f}, perplexity {math.exp(min(loss, 700.0)):.4g}")

@@ -23,7 +23,7 @@ FORMATS = ("openai", "hf", "hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"
     type=click.Choice(FORMATS),
     default="hf",
     show_default=True,
-    help="The layout; openai and hf pack the experts as MXFP4.",
+    help="The layout; openai and hf pack the experts as MXFP4, and flax is a file that ends with .msgpack.",
 )
 @click.option(
     "--base", type=CHECKPOINT_PATH, help="Where the checkpoint is that the run started from, if it has moved."
@@ -68,7 +68,10 @@ def save_and_report(
     packs = format_name in ("openai", "hf")
     # What is packed already stays as it is, byte by byte.
     source = quantized(checkpoint, scale=scale) if packs else checkpoint  # type: ignore[arg-type]
-    save_checkpoint(source, output, format=format_name, dtype="bfloat16")
+    try:
+        save_checkpoint(source, output, format=format_name, dtype="bfloat16")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     errors = getattr(source, "errors", {}) if packs else {}
     total = quantization_summary(errors)
     if as_json:

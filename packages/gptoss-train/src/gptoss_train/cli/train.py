@@ -145,6 +145,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
 
     import jax
 
+    from gptoss_train.errors import TrainingError
     from gptoss_train.evaluation import Evaluation
     from gptoss_train.loop import local_folder, train
     from gptoss_train.report import write_report
@@ -160,11 +161,16 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         if is_first:
             click.echo(text, err=True)
 
-    outcome = train(run, batches, evaluation=evaluation, say=say)
     folder = local_folder(config)
-    if is_first and config.log.report:
-        write_report(folder, title=config.run_name)
+    try:
+        outcome = train(run, batches, evaluation=evaluation, say=say)
+    except TrainingError:  # what led there is to be seen
+        if is_first and config.log.report:
+            write_report(folder, title=config.run_name)
+        raise
     if is_first:
+        if config.log.report:
+            write_report(folder, title=config.run_name)
         steps = int(outcome.state.step)
         losses = (
             f"loss {_shown(outcome.first_loss)} → {_shown(outcome.last_loss)}" if steps > outcome.first_step else ""
