@@ -8,7 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from gptoss_weights.chatting import ChatRequest, chat_options
-from gptoss_weights.cli_errors import ErrorMappingGroup
+from gptoss_weights.cli_errors import ErrorMappingGroup, ExitCode
 from gptoss_weights.completions import NewToken
 from gptoss_weights.demo import DEMO_CHECKPOINT_PATH
 from gptoss_weights.text.harmony import FormattingToken, HarmonyEncoding, load_harmony_encoding
@@ -62,7 +62,7 @@ def run(answers, encoding):
 
         chat.run(generate, ends)
 
-    def invoke(*arguments: object, stdin: str | None = None):
+    def invoke(*arguments: object, stdin: str | bytes | None = None):
         return CliRunner().invoke(program, [*map(str, arguments)], input=stdin)
 
     return invoke
@@ -106,6 +106,21 @@ def test_standard_input_is_the_message_where_nobody_types(run, folder, answers):
     assert run("chat", folder, "--instructions", "Be brief.", stdin="Two\nlines\n").stdout == "Four 🙂\n"
     assert "<|start|>developer<|message|># Instructions\n\nBe brief.<|end|>" in asked[0]
     assert "<|message|>Two\nlines<|end|>" in asked[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "words"),
+    [
+        (["--message", "a\udcff"], None, ExitCode.BAD_INPUT, "the text is no Unicode"),
+        (["--message", " "], None, ExitCode.USAGE, "The message is empty"),
+        ([], b"\xff\xfe", ExitCode.USAGE, "Standard input is no UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_said_to_be_none(run, folder, answers, arguments, stdin, code, words):
+    answers[0].append(ANSWER)
+    result = run("chat", folder, *arguments, stdin=stdin)
+    assert result.exit_code == code
+    assert words in result.output
 
 
 def test_a_file_of_messages_and_tools_is_answered(run, folder, answers, tmp_path):

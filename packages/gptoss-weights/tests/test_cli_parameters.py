@@ -3,12 +3,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
-from gptoss_weights.cli_parameters import CHECKPOINT_PATH
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH, OUTPUT_PATH
 
 
-def run(argument: str) -> Result:
+def run(argument: str, kind: click.Path = CHECKPOINT_PATH) -> Result:
     @click.command()
-    @click.argument("checkpoint", type=CHECKPOINT_PATH)
+    @click.argument("checkpoint", type=kind)
     def command(checkpoint: Path | str) -> None:
         click.echo(repr(checkpoint), nl=False)
 
@@ -28,8 +28,9 @@ def test_paths_become_paths_and_urls_stay_text(argument: str, value: Path | str)
     assert run(argument).stdout == repr(value)
 
 
-def test_empty_argument_is_a_usage_error_and_not_the_current_folder() -> None:
-    result = run("")
+@pytest.mark.parametrize("kind", [CHECKPOINT_PATH, OUTPUT_PATH])
+def test_empty_argument_is_a_usage_error_and_not_the_current_folder(kind: click.Path) -> None:
+    result = run("", kind)
     assert result.exit_code == 2
     assert "Invalid value for 'CHECKPOINT': it is empty; write . for the current folder" in result.stderr
 

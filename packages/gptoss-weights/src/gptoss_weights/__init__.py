@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         NetworkError,
         NotEnoughSpaceError,
+        NotUnicodeError,
         ParityError,
     )
     from gptoss_weights.formats.names import FORMAT_NAMES, FormatName
@@ -72,6 +73,7 @@ __all__ = [
     "Mxfp4Tensor",
     "NetworkError",
     "NotEnoughSpaceError",
+    "NotUnicodeError",
     "ParityError",
     "ProbeSpec",
     "QuantizationError",
@@ -119,7 +121,7 @@ _CONTENTS = {
     "config": "GPT_OSS_20B GPT_OSS_120B RMS_NORM_EPS SWIGLU_ALPHA GptOssConfig",
     "doctor": "Diagnosis diagnose",
     "errors": "CheckpointError ConversationError GptOssError GptOssWarning MissingDependencyError NetworkError"
-    " NotEnoughSpaceError ParityError",
+    " NotEnoughSpaceError NotUnicodeError ParityError",
     "manifest": "Manifest VerificationReport read_manifest verify_artefact write_manifest",
     "conversion": "Conversion convert_checkpoint plan_conversion",
     "formats.names": "FORMAT_NAMES FormatName",

@@ -83,9 +83,14 @@ class ChatRequest:
         is_interactive = self.message is None and sys.stdin.isatty() and not awaits_answer
         first = self.message
         if first is None and not is_interactive and not awaits_answer:
-            first = sys.stdin.read().strip()
+            try:
+                first = sys.stdin.read().strip()
+            except UnicodeDecodeError as error:
+                raise click.UsageError(f"Standard input is no UTF-8: {error.reason} at byte {error.start}.") from None
             if not first:
                 raise click.UsageError("Standard input is empty; give a message there or with --message.")
+        if first is not None and not first.strip():
+            raise click.UsageError("The message is empty.")
         return Chat(self, encoding, messages, first, is_interactive=is_interactive)
 
     def _messages(self) -> "list[Message]":

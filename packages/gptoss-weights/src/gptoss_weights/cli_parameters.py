@@ -10,7 +10,9 @@ import click
 
 from gptoss_weights.places import as_place
 
-__all__ = ["CHECKPOINT_PATH", "CheckpointPath"]
+__all__ = ["CHECKPOINT_PATH", "OUTPUT_PATH", "CheckpointPath", "OutputPath"]
+
+EMPTY = "it is empty; write . for the current folder"
 
 
 class CheckpointPath(click.Path):
@@ -22,8 +24,19 @@ class CheckpointPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
         """The path or URL; an empty one, left by an unset variable of a shell, is a usage error."""
         if not isinstance(value, Path) and not value:
-            self.fail("it is empty; write . for the current folder", param, ctx)
+            self.fail(EMPTY, param, ctx)
         return as_place(value)
 
 
+class OutputPath(click.Path):
+    """A folder or file to write, on this machine, as `Path`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path; an empty one, left by an unset variable of a shell, is a usage error."""
+        if not isinstance(value, Path) and not value:
+            self.fail(EMPTY, param, ctx)
+        return Path(value)
+
+
 CHECKPOINT_PATH = CheckpointPath()
+OUTPUT_PATH = OutputPath()

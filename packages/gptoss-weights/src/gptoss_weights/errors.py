@@ -8,6 +8,7 @@ __all__ = [
     "MissingDependencyError",
     "NetworkError",
     "NotEnoughSpaceError",
+    "NotUnicodeError",
     "ParityError",
 ]
 
@@ -55,6 +56,10 @@ class CheckpointError(GptOssError):
 
 class ConversationError(GptOssError):
     """A conversation that is not what it should be: its messages in JSON, or tokens that are no Harmony."""
+
+
+class NotUnicodeError(ConversationError, ValueError):
+    """A text that UTF-8 cannot write: bytes that were no text, or half of a surrogate pair."""
 
 
 class ParityError(GptOssError):

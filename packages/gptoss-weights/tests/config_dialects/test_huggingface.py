@@ -159,7 +159,7 @@ def edit_rope(**changes: Any) -> Callable[[Document], None]:
         (edit(model_type="llama"), "model_type must be 'gpt_oss', not 'llama'"),
         (edit(swiglu_alpha=1.0), "swiglu_alpha must be 1.702, not 1.0"),
         (drop("rope_scaling"), "rope_scaling (or rope_parameters) is missing"),
-        (edit(rope_scaling=None), "rope_scaling (or rope_parameters) is missing"),
+        (edit(rope_scaling=None), "rope_scaling is null"),
         (edit(rope_scaling=3), "rope_scaling must be an object, not 3"),
         (drop("rope_theta"), "rope_scaling.rope_theta is missing"),
         (edit_rope(rope_theta=1), "rope_scaling.rope_theta = 1 contradicts rope_theta = 150000"),

@@ -53,7 +53,7 @@ def test_text_without_special_tokens_is_the_same_tokens_either_way(tokenizer: To
 
 
 def test_text_that_is_no_unicode_is_refused(tokenizer: Tokenizer) -> None:
-    with pytest.raises(ValueError, match=r"no Unicode, it has half of a surrogate pair: 'a\\ud800'"):
+    with pytest.raises(ValueError, match=r"no Unicode: .* half of a surrogate pair; found 'a\\ud800'"):
         tokenizer.encode_ordinary("a\ud800")
 
 

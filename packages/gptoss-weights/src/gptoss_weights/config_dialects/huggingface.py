@@ -148,7 +148,8 @@ def _rope_section(document: Mapping[str, Any], problems: list[str]) -> tuple[str
         if not isinstance(settings, dict)
     ]
     if not present:
-        problems.append("rope_scaling (or rope_parameters) is missing")
+        named = next((name for name in _HF_ROPE_SECTIONS if name in document), None)
+        problems.append("rope_scaling (or rope_parameters) is missing" if named is None else f"{named} is null")
     sections = {name: dict(settings) for name, settings in present.items() if isinstance(settings, dict)}
     if "rope_theta" in document:
         theta = document["rope_theta"]

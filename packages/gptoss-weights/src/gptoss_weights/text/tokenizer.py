@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptoss_weights.checkpoint import Checkpoint
-from gptoss_weights.errors import CheckpointError, MissingDependencyError
+from gptoss_weights.errors import CheckpointError, MissingDependencyError, NotUnicodeError
 
 if TYPE_CHECKING:
     import tokenizers
@@ -34,19 +34,20 @@ class Tokenizer:
         return self._backend.get_vocab_size()
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, nothing added in front or behind."""
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        """Token ids of a text, nothing added in front or behind.
+
+        Raises:
+            NotUnicodeError: the text is none.
+        """
+        return _encode(self._backend, text)
 
     def encode_ordinary(self, text: str) -> list[int]:
         """Token ids of a text in which nothing is special: `<|end|>` stays seven characters of text.
 
         Raises:
-            ValueError: the text is no Unicode; it has half of a surrogate pair.
+            NotUnicodeError: the text is none.
         """
-        try:
-            return list(self._ordinary.encode(text, add_special_tokens=False).ids)
-        except TypeError:  # what the library makes of a string that UTF-8 cannot write
-            raise ValueError(f"the text is no Unicode, it has half of a surrogate pair: {text[:40]!a}") from None
+        return _encode(self._ordinary, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of token ids, special tokens spelled out; bytes that are no UTF-8 become U+FFFD."""
@@ -77,6 +78,16 @@ class Tokenizer:
                 expected="a byte-level vocabulary, as GPT-OSS has",
                 found=repr(spelled),
             ) from None
+
+
+def _encode(backend: "tokenizers.Tokenizer", text: str) -> list[int]:
+    try:
+        return list(backend.encode(text, add_special_tokens=False).ids)
+    except TypeError:  # what the library makes of a string that UTF-8 cannot write
+        raise NotUnicodeError(
+            "the text is no Unicode: it has bytes that are no UTF-8, or half of a surrogate pair",
+            found=f"{text[:40]!a}",
+        ) from None
 
 
 def load_tokenizer(source: Checkpoint | Path) -> Tokenizer:
