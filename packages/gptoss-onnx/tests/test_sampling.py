@@ -1,5 +1,7 @@
 """The sampler against the definition in `gptoss_weights.sampling`; tests/ holds it against gptoss-model's."""
 
+import warnings
+
 import numpy as np
 import pytest
 from gptoss_onnx.sampling import Sampler, filter_logits
@@ -46,6 +48,16 @@ def test_equally_likely_tokens_stay_or_go_together(logits, top_k, top_p, min_p):
     assert kept[x == x.max()].all()
     for value in set(logits):
         assert len(set(kept[x == value])) == 1
+
+
+@pytest.mark.parametrize("options", [{"top_p": 1e-39}, {"min_p": 1e-46}])
+def test_limits_below_what_f32_holds_keep_what_the_definition_keeps(options):
+    x = np.random.default_rng(0).normal(size=101).astype(np.float32)
+    sampling = Sampling(temperature=1.0, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = np.isfinite(filter_logits(x, sampling))
+    assert kept.tolist() == (sampling_probabilities(x, sampling) > 0).tolist()
 
 
 def test_a_tiny_temperature_overflows_nothing():

@@ -1,6 +1,6 @@
 import onnx
 import pytest
-from gptoss_onnx import OnnxModel, OptionError, export_onnx
+from gptoss_onnx import OnnxModel, OptionError, RequestError, export_onnx
 from gptoss_onnx.session import session_options
 from gptoss_weights import CheckpointError, MissingDependencyError, random_checkpoint
 from gptoss_weights.testing import tiny_config
@@ -13,6 +13,14 @@ def weight_file(folder):
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"there is no model\.onnx.*gptoss-onnx export"):
         OnnxModel.open(tmp_path)
+
+
+def test_numbers_that_make_no_sense_are_refused(copied):
+    with pytest.raises(OptionError, match="threads is at least 1"):
+        OnnxModel.open(copied, threads=-1)
+    for sizes in ({"batch": 0}, {"batch": -1}, {"max_length": 0}):
+        with pytest.raises(RequestError, match="a cache needs a batch and a max_length of at least 1"):
+            OnnxModel.open(copied).init_cache(**sizes)
 
 
 def test_a_missing_weight_file_is_named(copied):

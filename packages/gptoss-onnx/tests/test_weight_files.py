@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from gptoss_onnx.recipe import Recipe
 from gptoss_onnx.weight_files import COMPUTED_FILE, plan_weight_files
 from gptoss_weights import CheckpointError, NotEnoughSpaceError, StoredMxfp4, open_checkpoint, random_checkpoint
 from gptoss_weights.testing import tiny_config, write_tiny_checkpoint
@@ -29,6 +30,26 @@ def test_query_key_and_value_are_row_ranges_of_the_fused_matrix(tmp_path):
     files = plan_weight_files(open_checkpoint(folder), folder)
     query, key = (files.tensors[f"model.layers.0.self_attn.{name}_proj.weight"] for name in "qk")
     assert key.offset == query.offset + query.nbytes
+
+
+def test_of_a_file_that_is_hardly_needed_no_more_than_that_is_written(tmp_path, read_safetensors):
+    """One of four layers; or a profile that takes the embedding alone as it is stored."""
+    whole = open_checkpoint(write_tiny_checkpoint(tmp_path / "checkpoint", format="hf", num_hidden_layers=4))
+    tmp_path = tmp_path / "output"
+    tmp_path.mkdir()
+    names = [name for name in whole if ".layers." not in name or ".layers.0." in name]
+    files = plan_weight_files(whole, tmp_path, names=names)
+    assert not files.copies
+    assert list(files.write(tmp_path)) == [tmp_path / COMPUTED_FILE]
+    arrays = read_safetensors(tmp_path / COMPUTED_FILE)
+    assert arrays.keys() == files.tensors.keys()
+    assert (arrays["lm_head.weight"] == whole.read_array("lm_head.weight").astype(np.float32)).all()
+    assert (arrays["model.layers.0.mlp.experts.down_proj_scales"].shape) == whole.read(
+        "model.layers.0.mlp.experts.down_proj"
+    ).scales.shape
+    fast = plan_weight_files(whole, tmp_path, recipe=Recipe(profile="fast", experts="int8", attention="grouped-query"))
+    assert not fast.copies
+    assert "model.embed_tokens.weight" in fast.tensors
 
 
 def test_what_is_stored_nowhere_is_streamed_into_a_safetensors_file(tmp_path, read_safetensors):

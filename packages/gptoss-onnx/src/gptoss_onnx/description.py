@@ -40,9 +40,9 @@ class Description:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """The modes that it runs in; none for a part of a model."""
+        """The modes that it runs in here; none for a part of a model, and for profile cuda."""
         recipe = self.metadata.recipe
-        if recipe.component is not None:
+        if recipe.component is not None or recipe.profile == "cuda":
             return ()
         return (*(["exact"] if recipe.is_exact else []), *(["turbo"] if recipe.has_turbo else []))
 

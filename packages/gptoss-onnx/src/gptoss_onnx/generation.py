@@ -20,6 +20,10 @@ class Engine(Protocol):
 
     config: GptOssConfig
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that a sequence can come to; None: any number."""
+
     def init_cache(self, batch: int = 1, max_length: int | None = None) -> Cache:
         """An empty cache."""
 
@@ -97,7 +101,7 @@ def complete(
 
     Raises:
         RequestError: there is no prompt, one is empty or holds an id outside the vocabulary, an argument
-            is out of its range, or a sequence could grow beyond `max_length`.
+            is out of its range, or a sequence could grow beyond `max_length` or what the export can take.
 
     Warns:
         GptOssWarning: a sequence could grow beyond the positions that the checkpoint is meant for.
@@ -113,6 +117,7 @@ def complete(
         top_logprobs=top_logprobs,
         prefill_length=prefill_length,
         max_length=max_length,
+        longest=model.longest,
     )
     news: list[list[NewToken]] = [[] for _ in prompts]
     for new in _stream(model, request):
@@ -154,6 +159,7 @@ def stream(
         top_logprobs=top_logprobs,
         prefill_length=prefill_length,
         max_length=max_length,
+        longest=model.longest,
     )
     return _stream(model, request)
 

@@ -131,7 +131,7 @@ def choose_recipe(
     if not is_packed and (experts in ("mxfp4", "int8") or profile == "cuda"):
         raise OptionError(
             f"the experts of this checkpoint are not packed as MXFP4, and {experts or 'mxfp4'} would round them; "
-            "take float32, or pack them first with `gptoss-weights convert CHECKPOINT PACKED --format hf`"
+            "take float32, or pack them first with `gptoss-weights convert CHECKPOINT PACKED --to hf`"
         )
     if experts is None:
         experts = expert_forms[0] if is_packed else "float32" if profile == "fast" else "stored"

@@ -52,9 +52,10 @@ def check_request(
     top_logprobs: int = 0,
     prefill_length: int | None = None,
     max_length: int | None = None,
+    longest: int | None = None,
     is_warned: bool = True,
 ) -> Request:
-    """The request, if it is possible; the arguments are those of `complete`, and whether to warn.
+    """The request, if it is possible; the arguments are those of `complete`, `Engine.longest`, and whether to warn.
 
     Raises:
         RequestError: it is not.
@@ -74,12 +75,19 @@ def check_request(
     for name, length in (("prefill_length", prefill_length), ("max_length", max_length)):
         if length is not None and length < 1:
             raise RequestError(f"{name} is at least 1, not {length}")
-    longest = max(len(prompt) for prompt in ids)
-    needed = longest + max_new_tokens
+    prompt_length = max(len(prompt) for prompt in ids)
+    needed = prompt_length + max_new_tokens
     if max_length is not None and needed > max_length:
         raise RequestError(
-            f"a prompt of {longest} tokens and {max_new_tokens} new ones make {needed}, "
+            f"a prompt of {prompt_length} tokens and {max_new_tokens} new ones make {needed}, "
             f"more than max_length {max_length}"
+        )
+    if longest is not None and needed > longest:
+        raise RequestError(
+            f"a prompt of {prompt_length} tokens and {max_new_tokens} new ones make {needed}, "
+            "more than this export can take",
+            expected=f"at most {longest}, prompt and answer together",
+            fix="Ask for fewer, or export with profile portable and no --sequence-length, which has no last position.",
         )
     if is_warned and needed > config.max_position_embeddings:
         warnings.warn(
@@ -90,7 +98,7 @@ def check_request(
     return Request(
         prompts=ids,
         max_new_tokens=max_new_tokens,
-        eos_token_ids=frozenset(eos_token_ids),
+        eos_token_ids=frozenset(eos_token_ids),  # one that the vocabulary lacks is never generated
         sampling=sampling,
         seed=seed,
         report=top_logprobs if logprobs or top_logprobs else None,

@@ -55,6 +55,11 @@ class OnnxModel:
         """
         return OnnxModel(open_session(Path(folder), threads=threads, mode=mode))
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens that a sequence can come to in this export, prompt and answer together; None: any number."""
+        return self._steps.longest
+
     def forward(self, tokens: ArrayLike, mask: ArrayLike | None = None) -> np.ndarray:
         """Logits of whole sequences, f32 [B, T, V].
 
@@ -80,8 +85,10 @@ class OnnxModel:
         """An empty cache for `batch` sequences; it grows with each step, from `max_length` tokens where that is known.
 
         Raises:
-            RequestError: it is more than a graph of static shape can take.
+            RequestError: it is more than a graph of static shape can take, or no sequence at all.
         """
+        if batch < 1 or (max_length is not None and max_length < 1):
+            raise RequestError(f"a cache needs a batch and a max_length of at least 1, not {batch} and {max_length}")
         return self._steps.init_cache(batch, max_length)
 
     def prefill(

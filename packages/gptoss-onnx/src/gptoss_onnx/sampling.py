@@ -58,7 +58,8 @@ def filter_logits(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
         weighs_less = np.cumsum(weights) - weights < sampling.top_p * weights.sum()
         x = _keep_from(x, falling[np.count_nonzero(weighs_less) - 1])
     if sampling.min_p:
-        x = _keep_from(x, np.log(np.float32(sampling.min_p)))
+        with np.errstate(divide="ignore"):  # below what f32 can hold it keeps all
+            x = _keep_from(x, np.log(np.float32(sampling.min_p)))
     return x
 
 

@@ -71,6 +71,8 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
     _require_mode(metadata.recipe, mode)
     _require_runtime(metadata, path)
     _check_weight_files(folder, metadata)
+    if threads is not None and threads < 1:
+        raise OptionError(f"threads is at least 1, or None for one a core, not {threads}")
     options = session_options(threads=threads, is_prepacked=metadata.recipe.profile == "portable" or mode == "turbo")
     model: Path | bytes = path
     if metadata.linked_folder is not None:
@@ -179,6 +181,8 @@ def read_metadata(path: Path) -> ModelMetadata:
         )
     try:
         model = onnx.load_model(path, load_external_data=False)
+    except OSError:
+        raise
     except Exception as error:  # protobuf's DecodeError is a different class in each of its backends
         raise CheckpointError(f"this is no ONNX model ({error})", where=path) from error
     return ModelMetadata.from_properties({p.key: p.value for p in model.metadata_props}, where=path)

@@ -24,6 +24,7 @@ from gptoss_onnx.recipe import Recipe
 __all__ = ["COMPUTED_FILE", "WeightFiles", "plan_weight_files"]
 
 COMPUTED_FILE = "weights.safetensors"
+WORTH_COPYING = 0.9  # of a file: then it is copied as it is
 _HEADER_ALIGNMENT = 8  # of the first tensor, as the safetensors library does it
 _SAFETENSORS_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "uint8": "U8"}
 
@@ -114,7 +115,8 @@ def plan_weight_files(
         output: The folder.
         recipe: In which forms; by default as they are.
         link: Whether to leave files outside the output where they are, instead of copying them.
-        names: The tensors that the graph needs, if not all; no others are written.
+        names: The tensors that the graph needs, if not all. Of a file that has to be copied only those are written,
+            unless they are nearly all of it.
 
     Raises:
         CheckpointError: a file in place is a symbolic or hard link, which ONNX readers refuse, or
@@ -124,17 +126,15 @@ def plan_weight_files(
     wanted = list(checkpoint if names is None else names)
     computed, unchanged = computed_arrays(checkpoint, recipe or Recipe(), wanted)
     stored: dict[str, StoredArray] = {}
-    for name in wanted:
-        if name not in unchanged:
-            continue
-        place = checkpoint.stored(name)
-        is_copied = names is not None and not link and not _all_inside(checkpoint.places(name), output)
-        if place is None or is_copied:
+    kept = [name for name in wanted if name in unchanged]
+    whole = _files_worth_copying(checkpoint, kept)
+    for name in kept:
+        parts = _stored_parts(checkpoint, name)
+        is_copied = not link and not _all_inside(checkpoint.places(name), output)
+        if not parts or (is_copied and not whole.issuperset(part.path for part in parts.values())):
             computed.append(_canonical(checkpoint, name))
-        elif isinstance(place, StoredMxfp4):
-            stored |= {f"{name}_blocks": place.blocks, f"{name}_scales": place.scales}
         else:
-            stored[name] = place
+            stored |= parts
     paths = tuple(dict.fromkeys(tensor.path for tensor in stored.values()))
     header, placed = _computed_file(computed)
     linked_folder = _linked_folder(paths, output, is_computed=bool(computed)) if link else None
@@ -148,6 +148,23 @@ def plan_weight_files(
         computed=tuple(computed),
         linked_folder=linked_folder,
     )
+
+
+def _stored_parts(checkpoint: Checkpoint, name: str) -> dict[str, StoredArray]:
+    """The arrays that a tensor stands in, packed experts two; none where it stands in no file."""
+    place = checkpoint.stored(name)
+    if isinstance(place, StoredMxfp4):
+        return {f"{name}_blocks": place.blocks, f"{name}_scales": place.scales}
+    return {} if place is None else {name: place}
+
+
+def _files_worth_copying(checkpoint: Checkpoint, names: Collection[str]) -> set[Path]:
+    """Files of which the graph needs nearly all; of others the tensors that it needs are written one by one."""
+    needed: dict[Path, int] = {}
+    for name in names:
+        for part in _stored_parts(checkpoint, name).values():
+            needed[part.path] = needed.get(part.path, 0) + part.nbytes
+    return {path for path, count in needed.items() if count >= WORTH_COPYING * path.stat().st_size}
 
 
 def _locations(paths: tuple[Path, ...], folder: Path) -> tuple[tuple[Path, ...], dict[Path, Path], dict[Path, Path]]:

@@ -1,9 +1,10 @@
 import shutil
 
 import pytest
-from gptoss_onnx import OnnxModel
-from gptoss_weights import probe_specs
+from gptoss_onnx import OnnxModel, export_onnx
+from gptoss_weights import probe_specs, random_checkpoint
 from gptoss_weights.cli_errors import ExitCode
+from gptoss_weights.testing import tiny_config
 
 
 def test_export_says_what_it_wrote(run_command, checkpoint_folder, tmp_path):
@@ -175,6 +176,16 @@ def test_a_component_is_said_to_be_no_model(run_command, checkpoint_folder, tmp_
 def test_a_request_beyond_a_static_export_is_one_sentence(run_command, checkpoint_folder, tmp_path):
     run_command("export", checkpoint_folder, tmp_path / "onnx", "--sequence-length", 8)
     result = run_command("run", tmp_path / "onnx", "--tokens", "1,2,3", "--max-new-tokens", 6)
-    assert result.exit_code == ExitCode.BAD_INPUT
-    assert "longer than that of the export; expected at most 8 tokens" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert result.exit_code == ExitCode.USAGE
+    assert "3 tokens and 6 new ones make 9, more than this export can take; expected at most 8" in result.stderr
+    assert run_command("run", tmp_path / "onnx", "--tokens", "1,2,3", "--max-new-tokens", 5).exit_code == ExitCode.OK
+
+
+@pytest.mark.parametrize("options", [[], ["--stream"]])
+def test_a_request_beyond_the_positions_of_a_fast_export_is_refused_before_it_is_begun(run_command, tmp_path, options):
+    config = tiny_config(num_hidden_layers=2, head_dim=16, initial_context_length=20, rope_scaling_factor=1.0)
+    export_onnx(random_checkpoint(config, seed=1), tmp_path / "onnx", profile="fast")
+    result = run_command("run", tmp_path / "onnx", "--tokens", "1,2,3", "--max-new-tokens", 64, *options)
+    assert (result.exit_code, result.stdout) == (ExitCode.USAGE, "")
+    assert "expected at most 20, prompt and answer together" in result.stderr
+    assert "answers get worse" not in result.stderr

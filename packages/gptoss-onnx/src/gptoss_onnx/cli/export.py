@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from gptoss_weights.cli_parameters import CHECKPOINT_PATH
+from gptoss_weights.cli_parameters import CHECKPOINT_PATH, OUTPUT_PATH
 
 from gptoss_onnx.cli.options import as_usage_error
 
@@ -32,7 +32,7 @@ def _emit_callback(_context: click.Context, _parameter: click.Parameter, value: 
 
 @click.command("export")
 @click.argument("checkpoint", type=CHECKPOINT_PATH)
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=OUTPUT_PATH)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),

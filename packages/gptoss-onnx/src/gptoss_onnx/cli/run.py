@@ -86,7 +86,7 @@ def run_command(
         "max_length": max_length,
     }
     with as_usage_error():
-        check_request(opened.config, [start.tokens], **options, is_warned=False)
+        check_request(opened.config, [start.tokens], **options, longest=opened.longest, is_warned=False)
     loaded = time.perf_counter()
     completion: Completion | None = None
     if is_streamed:

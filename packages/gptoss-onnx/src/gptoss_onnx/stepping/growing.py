@@ -23,6 +23,7 @@ class GrowingSteps:
     def __init__(self, session: ort.InferenceSession, config: GptOssConfig) -> None:
         self._session = session
         self._config = config
+        self.longest: int | None = None
 
     def init_cache(self, batch: int, max_length: int | None) -> Cache:  # noqa: ARG002 - it grows as far as memory goes
         """An empty cache."""

@@ -27,6 +27,7 @@ class SharedSteps:
     def __init__(self, session: ort.InferenceSession, config: GptOssConfig) -> None:
         self._session = session
         self._config = config
+        self.longest: int | None = config.max_position_embeddings
 
     def init_cache(self, batch: int, max_length: int | None) -> Cache:
         """An empty cache, with room for `max_length` tokens; it is made larger where more come."""
@@ -47,11 +48,10 @@ class SharedSteps:
         check_batch(shared, is_real)
         shared.check(self._config)
         after = shared.lengths + is_real.sum(axis=1)
-        limit = self._config.max_position_embeddings
-        if after.max() > limit:
+        if self.longest is not None and after.max() > self.longest:
             raise RequestError(
                 "the sequence goes beyond the positions that the export has a rotation for",
-                expected=f"at most {limit} tokens",
+                expected=f"at most {self.longest} tokens",
                 found=int(after.max()),
                 fix="Export with profile portable, which has no last position.",
             )

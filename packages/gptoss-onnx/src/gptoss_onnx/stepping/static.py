@@ -44,6 +44,7 @@ class StaticSteps:
         self._session = session
         self._config = config
         self._static = static
+        self.longest: int | None = static.length
 
     def init_cache(self, batch: int, max_length: int | None) -> Cache:
         """An empty history."""

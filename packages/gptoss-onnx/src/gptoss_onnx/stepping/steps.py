@@ -29,7 +29,13 @@ class Piece:
 
 
 class Steps(Protocol):
-    """Runs a graph."""
+    """Runs a graph.
+
+    Attributes:
+        longest: The most tokens that a sequence can come to, prompt and answer together; None: any number.
+    """
+
+    longest: int | None
 
     def init_cache(self, batch: int, max_length: int | None) -> Cache:
         """An empty cache for sequences of at most so many tokens, where the kind of cache wants to know."""
