@@ -53,6 +53,13 @@ def test_ties_as_bfloat16_makes_them_stay_or_go_together(options, rng):
     np.testing.assert_array_equal(np.isfinite(filtered(x, values(**options))), expected > 0)
 
 
+@pytest.mark.parametrize("options", [{"top_p": 1e-39}, {"top_p": 1e-30}, {"min_p": 1e-46}])
+def test_limits_below_what_f32_holds_keep_what_the_definition_keeps(options, rng):
+    x = logits(rng)
+    expected = sampling_probabilities(np.asarray(x, np.float32), Sampling(temperature=1, **options))
+    np.testing.assert_array_equal(np.isfinite(filtered(x, values(**options))), expected > 0)
+
+
 @pytest.mark.parametrize("temperature", [1.2e-38, 1e-6, 3e38])
 def test_extreme_temperatures_overflow_nothing(temperature, rng):
     x = logits(rng, spread=20.0)

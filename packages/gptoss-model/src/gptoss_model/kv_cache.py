@@ -18,6 +18,7 @@ Memory in bytes: 2 · B · K · H · itemsize · (max_length · full layers + W 
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,28 @@ class KVCache:
     windows: tuple[int | None, ...] = dataclasses.field(metadata={"static": True})
     max_length: int = dataclasses.field(metadata={"static": True})
     scan_layers: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def check(self, config: GptOssConfig, dtype: DTypeLike) -> None:
+        """That it is what `init_cache` makes for a model.
+
+        Raises:
+            ValueError: it is of another geometry or dtype.
+        """
+        batch = self.lengths.shape[0]
+        make = functools.partial(init_cache, config, batch, self.max_length, dtype, scan_layers=self.scan_layers)
+        expected: KVCache = jax.eval_shape(make)
+        if self.windows != expected.windows:
+            raise ValueError(
+                f"the cache has windows {self.windows}, the model {expected.windows}; "
+                "make the cache with the model's init_cache"
+            )
+        buffers = zip((*self.keys, *self.values), (*expected.keys, *expected.values), strict=True)
+        for found, wanted in buffers:
+            if found.shape != wanted.shape or found.dtype != wanted.dtype:
+                raise ValueError(
+                    f"the cache has buffers {found.dtype.name} {list(found.shape)}, the model wants "
+                    f"{wanted.dtype.name} {list(wanted.shape)}; make the cache with the model's init_cache"
+                )
 
     def part(self, number: int, row: Int[Array, ""] | None = None) -> "LayerCache":
         """What one layer reads and extends: of the layer of that number, or of a row of the stack of that number."""

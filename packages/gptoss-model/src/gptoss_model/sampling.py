@@ -26,6 +26,7 @@ MAX_UINT32 = 2**32 - 1
 MAX_SEED = MAX_UINT32
 LARGEST_INT32 = 2**31 - 1
 FLOAT32_BITS = 32
+SMALLEST_FLOAT32 = 2.0**-126  # that is normal; XLA takes smaller ones for 0
 
 
 class SamplingValues(NamedTuple):
@@ -98,7 +99,9 @@ def filter_logits(logits: Float[Array, "*batch V"], sampling: SamplingValues) ->
         x = _keep_heaviest(x, jnp.ones_like(x), jnp.asarray(sampling.top_k, jnp.float32))
     if sampling.top_p is not None:
         weights = jnp.exp(x)
-        x = _keep_heaviest(x, weights, sampling.top_p * weights.sum(axis=-1))
+        limit = sampling.top_p * weights.sum(axis=-1)
+        # The likeliest always stays, also where the product is below what f32 can hold.
+        x = _keep_heaviest(x, weights, jnp.maximum(limit, SMALLEST_FLOAT32))
     if sampling.min_p is not None:
         x = jnp.where(x >= jnp.log(sampling.min_p), x, -jnp.inf)
     return x

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -60,6 +61,15 @@ def test_decode_step_in_bf16_keeps_a_bf16_cache(make_model):
     assert logits.dtype == jnp.bfloat16
     assert {buffer.dtype for buffer in (*cache.keys, *cache.values)} == {jnp.dtype(jnp.bfloat16)}
     assert cache.lengths.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("changes", [{"sliding_window": 5}, {"num_hidden_layers": 6}, {"num_key_value_heads": 1}, {}])
+def test_cache_of_another_model_is_refused_before_it_is_used(model, changes):
+    dtype = model.dtype if changes else jnp.bfloat16
+    cache = init_cache(dataclasses.replace(model.config, **changes), 1, 16, dtype)
+    with pytest.raises(ValueError, match=r"the cache has .*; make the cache with the model's init_cache"):
+        prefill(model, cache, np.array([[1, 2]]))
+    assert not cache.keys[0].is_deleted()
 
 
 def test_cache_is_written_in_place(model):

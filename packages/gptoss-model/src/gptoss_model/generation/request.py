@@ -90,7 +90,8 @@ def check_request(
     return Request(
         prompts=ids,
         max_new_tokens=max_new_tokens,
-        eos_token_ids=frozenset(eos_token_ids),
+        # One that the vocabulary lacks is never generated, and may be no int32.
+        eos_token_ids=frozenset(token for token in eos_token_ids if 0 <= token < config.vocab_size),
         sampling=sampling,
         seed=check_seed(seed),
         report=top_logprobs if logprobs or top_logprobs else None,
