@@ -1,4 +1,4 @@
-"""The layers as a compiled loop over pairs, against the same layers one after the other."""
+"""The layers as a compiled loop over pairs, or over all in one stack, against the same layers one after the other."""
 
 import functools
 
@@ -67,6 +67,51 @@ def test_the_stacks_of_the_cache_are_written_in_place():
 def test_a_cache_of_the_other_form_is_refused():
     with pytest.raises(ValueError, match=r"the model has scan_layers=True, the cache False; make .* init_cache"):
         prefill(model(True), init_cache(CONFIG, 1, 24, jnp.float32), TOKENS[:1])
+
+
+@functools.cache
+def stack(experts: str = "decoded", attention: str = "auto", layers: int = 4) -> GptOss:
+    checkpoint = random_checkpoint(tiny_config(num_hidden_layers=layers), seed=3)
+    return load_model(
+        checkpoint, dtype=jnp.float32, experts=experts, attention=attention, scan_layers=True, one_stack=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("experts", "attention"),
+    [("mxfp4", "auto"), ("decoded", "auto"), ("decoded", "reference"), ("decoded", "splash-interpret")],
+)
+def test_every_probe_of_one_stack_is_that_of_the_unscanned_model(experts, attention, relative_error):
+    """The window is known only when a layer runs; kernels, which must know it before, are compiled for both."""
+    names = probe_specs(CONFIG, 1)
+    stacked = stack(experts, attention)(TOKENS, mask=MASK, probes=names).probes
+    unscanned = model(False, experts)(TOKENS, mask=MASK, probes=names).probes
+    assert set(stacked) == set(unscanned) == set(names)
+    for name, expected in unscanned.items():
+        assert relative_error(stacked[name][MASK], expected[MASK]) < TOLERANCE, name
+
+
+def test_one_stack_takes_an_odd_number_of_layers_and_has_no_cache(relative_error):
+    checkpoint = random_checkpoint(tiny_config(num_hidden_layers=3), seed=3)
+    expected = load_model(checkpoint, dtype=jnp.float32, experts="decoded")
+    odd = stack(layers=3)
+    assert relative_error(odd(TOKENS, mask=MASK).logits[MASK], expected(TOKENS, mask=MASK).logits[MASK]) < TOLERANCE
+    assert set(canonical_names(odd)) == set(canonical_names(expected))
+    with pytest.raises(ValueError, match="one_stack has no cache"):
+        odd.init_cache(1, 24)
+    with pytest.raises(ValueError, match="one_stack has no cache"):
+        prefill(odd, init_cache(tiny_config(num_hidden_layers=3), 1, 24, jnp.float32, scan_layers=True), TOKENS[:1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attention", ["auto", "reference", "splash-interpret"])
+def test_gradients_of_one_stack_are_those_of_the_unscanned_model(attention, relative_error):
+    found = jax.jit(jax.grad(functools.partial(loss, remat=None)))(stack(attention=attention))
+    actual = {name: np.asarray(view.value) for name, view in canonical_names(found).items()}
+    expected = gradients(False)
+    assert set(actual) == set(expected)
+    for name, value in expected.items():
+        assert relative_error(actual[name], value) < 1e-5, name
 
 
 def loss(model: GptOss, remat) -> jax.Array:

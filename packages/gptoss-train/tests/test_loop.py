@@ -157,7 +157,7 @@ def test_checkpoint_of_another_run_is_refused_in_a_sentence(full_run, whole, mak
         run = dataclasses.replace(run, config=dataclasses.replace(run.config, optimizer=optimizer))
     else:
         kept = (
-            {name.replace("even", "0").replace("odd", "1"): value for name, value in parameters.items()}
+            {name.replace("every", "0"): value for name, value in parameters.items()}
             if change["names"] == "unscanned"
             else {name: value for name, value in parameters.items() if name != "lm_head.weight"}
         )
@@ -244,7 +244,7 @@ def test_run_goes_home_in_a_published_format(whole, tmp_path, format_name, relat
     packed = quantized(finished.checkpoint())
     save_checkpoint(packed, tmp_path / "home", format=format_name, dtype="bfloat16")
     home = open_checkpoint(tmp_path / "home")
-    trained = np.asarray(outcome.state.parameters["model.layers.odd.self_attn.q_proj.weight"])[0]
+    trained = np.asarray(outcome.state.parameters["model.layers.every.self_attn.q_proj.weight"])[1]
     assert relative_error(home.read("model.layers.1.self_attn.q_proj.weight"), trained) < 4e-3
     assert isinstance(home.read("model.layers.1.mlp.experts.down_proj"), Mxfp4Tensor)
     errors = packed.errors
@@ -263,7 +263,7 @@ def test_lora_is_audited_and_merges(lora_run, checkpoint_folder, make_batches, t
     merged, base = finished.checkpoint(), open_checkpoint(checkpoint_folder)
     q, experts = "model.layers.1.self_attn.q_proj.weight", "model.layers.0.mlp.experts.gate_up_proj"
     factors = {
-        key: np.asarray(outcome.state.parameters[f"model.layers.odd.self_attn.q_proj.lora.{key}"])[0] for key in "ab"
+        key: np.asarray(outcome.state.parameters[f"model.layers.every.self_attn.q_proj.lora.{key}"])[1] for key in "ab"
     }
     expected = np.asarray(base.read(q), np.float32) + 6.0 / 3 * factors["b"] @ factors["a"]
     np.testing.assert_allclose(merged.read(q), expected, rtol=1e-6, atol=1e-7)
@@ -300,6 +300,6 @@ def test_audit_names_what_stands_still_and_what_should_have(lora_run, make_batch
     audit.watch(report)
     with pytest.raises(TrainingError, match=r"without a gradient: model\.layers\.0\..*lora.a"):
         audit.result(lora_run.frozen).require()
-    name = "model.layers.even.mlp.experts.down_proj_bias"
+    name = "model.layers.every.mlp.experts.down_proj_bias"
     changed = {**lora_run.frozen, name: lora_run.frozen[name].at[0, 0, 0].add(1e-3)}
     assert audit.result(changed).changed == [name]

@@ -60,7 +60,7 @@ def test_run_goes_on_on_another_mesh(losses_of, make_batch, make_config):
     expected, _ = _next_loss(training, state, make_batch)
     config = dataclasses.replace(training.config, run=ModelConfig(mesh="data=2,fsdp=4"))
     other = set_up(config, "finetune")
-    restored, position, _ = checkpoints.restore(other.state)
+    restored, position = checkpoints.restore(checkpoints.latest().step, other.state)
     assert position == {"position": 4}
     loss, _ = _next_loss(other, restored, make_batch)
     assert loss == pytest.approx(expected, rel=LOSS_TOLERANCE)

@@ -11,8 +11,8 @@ from gptoss_weights import CheckpointError
 def tree():
     rng = np.random.default_rng(0)
     return {
-        "layers.even.w": jnp.asarray(rng.normal(size=(3, 5, 8)), jnp.float32),
-        "layers.even.b": jnp.asarray(rng.normal(size=(3, 8)), jnp.bfloat16),
+        "layers.every.w": jnp.asarray(rng.normal(size=(3, 5, 8)), jnp.float32),
+        "layers.every.b": jnp.asarray(rng.normal(size=(3, 8)), jnp.bfloat16),
     }
 
 
@@ -35,8 +35,8 @@ def test_parts_are_those_of_the_array(tree, folder, index):
 
 
 def test_what_is_missing_is_named(folder):
-    with pytest.raises(CheckpointError, match=r"layers\.odd\.w"):
-        open_saved_arrays(folder, ["layers.odd.w"])
+    with pytest.raises(CheckpointError, match=r"layers\.other\.w"):
+        open_saved_arrays(folder, ["layers.other.w"])
 
 
 def test_a_row_of_a_stack_is_a_chunk_of_its_own_at_most_so_large(tmp_path):

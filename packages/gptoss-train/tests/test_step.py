@@ -74,9 +74,9 @@ def test_norms_of_groups_make_up_the_norm_and_every_parameter_moves(full_run, on
 
 def test_step_with_a_number_that_is_none_changes_nothing_and_names_it(full_run, make_batch):
     state = fresh(full_run)
-    name = "model.layers.odd.self_attn.o_proj.bias"
+    name = "model.layers.every.self_attn.o_proj.bias"
     poisoned = dict(state.parameters)
-    poisoned[name] = poisoned[name].at[0, 3].set(jnp.nan)
+    poisoned[name] = poisoned[name].at[1, 3].set(jnp.nan)
     before = jax.tree.map(np.asarray, (poisoned, state.optimizer))
     after, report = full_run.step(
         dataclasses.replace(state, parameters=poisoned), full_run.frozen, parts(make_batch(), 1)

@@ -1,9 +1,11 @@
-"""The layers one after the other: each by itself, or as a compiled loop over pairs of them.
+"""The layers one after the other: each by itself, or as a compiled loop over pairs of them, or over all.
 
 GPT-OSS alternates sliding and full layers, so its period is a pair. Unscanned, every layer is traced
 and compiled by itself, and compile time grows with depth. Scanned, the parameters of all even layers
 are stacked, and so are those of the odd ones (`gptoss_model.parameters`); `jax.lax.scan` goes over
-the pairs, and one pair is all that is compiled.
+the pairs, and one pair is all that is compiled. For training one stack of all layers will do, whose
+window is an argument: then one layer is all that is compiled, and every parameter of the state, its
+gradient and its moments are one array where they were two.
 
 What a turn of the loop does not need must not be moved, and what it needs only once. XLA writes a
 slice of a stack out before an inner loop or a product may read from it, which for the experts would
@@ -32,7 +34,7 @@ from gptoss_model.parameters import LAYER_PAIR, PackedParam, ParameterScope
 from gptoss_model.probing import ProbeRecorder
 from gptoss_model.sharding.shards import Shards
 
-__all__ = ["Decoder", "LayerPairs", "LayerStep", "RematPolicy"]
+__all__ = ["Decoder", "LayerPairs", "LayerStack", "LayerStep", "RematPolicy"]
 
 type RematPolicy = Callable[..., bool]  # see `jax.checkpoint_policies`
 type Probes = dict[str, jax.Array]
@@ -41,6 +43,7 @@ type Stream = tuple[jax.Array, KVCache | None]  # the residual stream, and the c
 
 MATRICES = ("weight", "gate_up_proj", "down_proj")  # last elements of their paths
 PERIOD = len(LAYER_PAIR)
+UNLIMITED = 2**30  # a window that no position leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +148,45 @@ class LayerPairs(nnx.Module):
         return x, cache
 
 
+class LayerStack(nnx.Module):
+    """All layers as one stack. It has no cache, for the layers' buffers differ in length: it is for training."""
+
+    def __init__(self, parameters: ParameterScope, config: GptOssConfig, *, moe: str, attention: str) -> None:
+        layers = range(config.num_hidden_layers)
+        self.every = DecoderLayer(
+            parameters.stack(layers), config, window=config.sliding_window, moe=moe, attention=attention
+        )
+        self.windows = tuple(_window(config, layer) or UNLIMITED for layer in layers)
+
+    def __call__(
+        self, x: jax.Array, step: LayerStep, cache: KVCache | None, record: ProbeRecorder
+    ) -> tuple[jax.Array, KVCache | None]:
+        """The residual stream after the last layer.
+
+        Raises:
+            ValueError: there is a cache.
+        """
+        if cache is not None:
+            raise ValueError("a model with one_stack has no cache; load it without to generate")
+        split: Any = nnx.split(self.every, _stays_whole(is_inference=False), ...)
+        graph, whole, sliced = split
+        layers = range(len(self.windows))
+        wanted = record.within(layers)
+
+        def turn(x: jax.Array, row: tuple[jax.Array, jax.Array, State]) -> tuple[jax.Array, Probes]:
+            index, window, state = row
+            layer = nnx.merge(graph, _entries(whole, index), state)
+            here = dataclasses.replace(step, places=step.places._replace(window=window))
+            x, _, values = here.run(layer, x, None, 0, index, wanted)
+            return x, values
+
+        rows = jnp.arange(len(layers), dtype=jnp.int32), jnp.array(self.windows, jnp.int32), sliced
+        x, stacked = lax.scan(turn, x, rows)
+        for layer in layers:
+            record.layer(layer, {name: value[layer] for name, value in stacked.items()})
+        return x, None
+
+
 class Layers(nnx.List[DecoderLayer]):
     """All layers, each traced and compiled by itself."""
 
@@ -174,6 +216,7 @@ class Decoder(nnx.Module):
         moe: Name of a MoE strategy.
         attention: Name of an attention strategy.
         scan_layers: Whether the layers are a compiled loop over pairs.
+        one_stack: Whether that loop goes over single layers instead.
 
     Raises:
         ValueError: `scan_layers`, and the number of layers is odd.
@@ -188,9 +231,10 @@ class Decoder(nnx.Module):
         moe: str,
         attention: str,
         scan_layers: bool,
+        one_stack: bool = False,
     ) -> None:
         self.embed_tokens = Embedding(parameters / "embed_tokens", dtype=dtype)
-        layers = LayerPairs if scan_layers else Layers
+        layers = (LayerStack if one_stack else LayerPairs) if scan_layers else Layers
         self.layers = layers(parameters / "layers", config, moe=moe, attention=attention)
         self.norm = RMSNorm(parameters / "norm")
 

@@ -4,6 +4,7 @@ What flows between them: x [B, T, D], the residual stream in the dtype of the ac
 of the tokens; and the cosines and sines of their positions.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from gptoss_weights import RMS_NORM_EPS, SWIGLU_ALPHA, GptOssConfig
+from jax import lax
 from jax.typing import DTypeLike
 
 from gptoss_model import ops
 from gptoss_model.kv_cache import KeyValues, LayerCache
-from gptoss_model.ops.attention import ATTENTION_STRATEGIES, choose_attention_strategy
+from gptoss_model.ops.attention import ATTENTION_KERNELS, ATTENTION_STRATEGIES, choose_attention_strategy
 from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.moe import MOE_STRATEGIES, ExpertWeights, choose_moe_strategy, inspect_experts
 from gptoss_model.ops.stacked import StackedMatrices
@@ -54,10 +56,13 @@ class Places(NamedTuple):
     Attributes:
         positions: int32 [B, T], −1 for padding.
         segments: Which document of its row each token belongs to, int32 [B, T]; None: each row is one.
+        window: How many keys a token sees, int32 [], where layers share their code: the layer's own window, or one that
+            no position leaves; None: what the layer says.
     """
 
     positions: jax.Array
     segments: jax.Array | None = None
+    window: jax.Array | None = None
 
 
 class LoraFactors(nnx.Module):
@@ -132,16 +137,24 @@ class Attention(nnx.Module):
         else:
             seen, cache = cache.extend(k, v, places.positions)
         choice = choose_attention_strategy(self.attention, queries=q.shape[1], keys=seen.keys.shape[1])
-        mixed = ATTENTION_STRATEGIES[choice.name](
+        attend = functools.partial(
+            ATTENTION_STRATEGIES[choice.name],
             q,
             seen.keys,
             seen.values,
             _cast(self.sinks, q),
             query_positions=places.positions,
             key_positions=seen.positions,
-            window=self.window,
             segments=places.segments,
         )
+        if places.window is None:
+            mixed = attend(window=self.window)
+        elif choice.name in ATTENTION_KERNELS:
+            mixed = lax.cond(
+                places.window == self.window, lambda: attend(window=self.window), lambda: attend(window=None)
+            )
+        else:
+            mixed = attend(window=places.window)
         attended = self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads)
         record("attention_output", attended)
         return attended, cache

@@ -43,6 +43,7 @@ def load_model(
     attention: str = "auto",
     capacity_factor: float | None = None,
     scan_layers: bool | None = False,
+    one_stack: bool = False,
     mesh: Mesh | None = None,
 ) -> GptOss:
     """The model that a checkpoint describes, on the default device or on a mesh.
@@ -60,6 +61,7 @@ def load_model(
         capacity_factor: Refused, unless None: no strategy drops a token.
         scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters; None:
             wherever they can be, which compiles sooner.
+        one_stack: With `scan_layers`, whether the loop goes over single layers: half as much to compile, and no cache.
         mesh: Of `make_mesh`; every device gets its part of the parameters, and every process reads
             only what its devices get. None: the default device.
 
@@ -84,7 +86,8 @@ def load_model(
         dtype=dtype,
         moe=moe,
         attention=attention,
-        scan_layers=source.can_scan() if scan_layers is None else scan_layers,
+        scan_layers=source.can_scan(one_stack=one_stack) if scan_layers is None else scan_layers,
+        one_stack=one_stack,
         placement=source.placement,
     )
 
@@ -125,11 +128,12 @@ class CheckpointSource:
         array: jax.Array = jax.device_put(host)
         return array
 
-    def can_scan(self) -> bool:
-        """Whether the layers come in pairs, and are alike in what form their experts are kept."""
+    def can_scan(self, *, one_stack: bool = False) -> bool:
+        """Whether the layers come in pairs, or need not, and are alike in what form their experts are kept."""
         names = [name for name, spec in self.checkpoint.specs.items() if spec.is_expert_matrix]
         forms = {self.experts == "decoded" or self.checkpoint.array_dtype(name) is not None for name in names}
-        return self.checkpoint.config.num_hidden_layers % len(LAYER_PAIR) == 0 and len(forms) == 1
+        comes_in_pairs = self.checkpoint.config.num_hidden_layers % len(LAYER_PAIR) == 0
+        return (one_stack or comes_in_pairs) and len(forms) == 1
 
     def packs(self, spec: ParameterSpec) -> bool:
         """Whether the parameter is kept as MXFP4.

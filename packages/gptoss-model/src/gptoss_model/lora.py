@@ -19,7 +19,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from gptoss_model.decoder import LayerPairs
+from gptoss_model.decoder import LayerPairs, LayerStack
 from gptoss_model.layers import DecoderLayer, LoraFactors
 from gptoss_model.model import GptOss
 from gptoss_model.parameters import LoraParam, PackedParam, unpack_value
@@ -66,7 +66,13 @@ def add_lora(
 
 def _layers(model: GptOss) -> Iterator[DecoderLayer]:
     layers: Any = model.model.layers
-    yield from (layers.even, layers.odd) if isinstance(layers, LayerPairs) else layers
+    match layers:
+        case LayerStack():
+            yield layers.every
+        case LayerPairs():
+            yield from (layers.even, layers.odd)
+        case _:
+            yield from layers
 
 
 def _place(layer: DecoderLayer, target: str) -> tuple[Any, str, nnx.Param[jax.Array] | PackedParam]:

@@ -56,11 +56,13 @@ class GptOss(nnx.Module):
         capacity_factor: Refused, unless None: no strategy drops a token.
         scan_layers: Whether the layers are a compiled loop over pairs, with stacked parameters, so
             that compile time does not grow with depth.
+        one_stack: With `scan_layers`, whether the loop goes over single layers instead, all in one stack: half as much
+            to compile, and any number of layers, but there is no cache.
         placement: The mesh that the source puts the parameters on; None: they are on one device.
 
     Raises:
         ValueError: no such strategy, a capacity factor, the source gives a wrong shape, or an odd
-            number of layers is to be scanned.
+            number of layers is to be scanned in pairs.
         MissingDependencyError: this machine cannot run a strategy.
     """
 
@@ -74,6 +76,7 @@ class GptOss(nnx.Module):
         attention: str = "auto",
         capacity_factor: float | None = None,
         scan_layers: bool = False,
+        one_stack: bool = False,
         placement: Placement | None = None,
     ) -> None:
         check_moe_strategy(moe, capacity_factor=capacity_factor)
@@ -81,10 +84,16 @@ class GptOss(nnx.Module):
         partitioning = None if placement is None else placement.partitioning
         parameters = ParameterScope(tensor_specs(config), source, partitioning=partitioning)
         self.config = config
-        self.scan_layers = scan_layers
+        self.scan_layers, self.one_stack = scan_layers, scan_layers and one_stack
         self.placement = placement
         self.model = Decoder(
-            parameters / "model", config, dtype=dtype, moe=moe, attention=attention, scan_layers=scan_layers
+            parameters / "model",
+            config,
+            dtype=dtype,
+            moe=moe,
+            attention=attention,
+            scan_layers=scan_layers,
+            one_stack=one_stack,
         )
         self.lm_head = Linear(parameters / "lm_head", has_bias=False)
 
@@ -97,8 +106,10 @@ class GptOss(nnx.Module):
         """An empty cache for `batch` sequences of at most `max_length` tokens, prompt and answer together.
 
         Raises:
-            ValueError: a size is not positive.
+            ValueError: a size is not positive, or the model has `one_stack`.
         """
+        if self.one_stack:
+            raise ValueError("a model with one_stack has no cache; load it without, to generate")
         make = functools.partial(init_cache, self.config, batch, max_length, self.dtype, scan_layers=self.scan_layers)
         if self.placement is None:
             return make()
@@ -174,13 +185,14 @@ class GptOss(nnx.Module):
         """The residual stream of new tokens after the last layer, [B, T, D], and the cache with them.
 
         Raises:
-            ValueError: the cache was made for a model with another `scan_layers`.
+            ValueError: the cache was made for a model of another geometry or dtype, or with another `scan_layers`.
         """
         if cache.scan_layers != self.scan_layers:
             raise ValueError(
                 f"the model has scan_layers={self.scan_layers}, the cache {cache.scan_layers}; "
                 "make the cache with the model's init_cache"
             )
+        cache.check(self.config, self.dtype)
 
         def part(
             model: GptOss, tokens: jax.Array, mask: jax.Array, cache: KVCache, shards: Shards

@@ -6,8 +6,9 @@ holds. Attribute paths follow Hugging Face's names, so the path of a parameter i
 joined by dots, is its canonical name.
 
 With `scan_layers` one parameter holds a tensor of every second layer, stacked on a leading axis L:
-`model.layers.even.…` those of layers 0, 2, 4, …, `model.layers.odd.…` those of 1, 3, 5, …. The
-canonical names stay what they are; `canonical_names` says where in which stack each stands.
+`model.layers.even.…` those of layers 0, 2, 4, …, `model.layers.odd.…` those of 1, 3, 5, …; with
+`one_stack` that of every layer, `model.layers.every.…`. The canonical names stay what they are;
+`canonical_names` says where in which stack each stands.
 """
 
 import dataclasses
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 LAYER_PAIR = ("even", "odd")  # path elements of the two stacks, by the number of the layer modulo 2
+LAYER_STACK = ("every",)  # of the one stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,12 +192,13 @@ def canonical_names(tree: nnx.Module | nnx.State[Any, Any]) -> dict[str, Paramet
     for path, variable in nnx.to_flat_state(nnx.state(tree) if isinstance(tree, nnx.Module) else tree):
         if isinstance(variable, LoraParam):
             continue
-        stacked = [position for position, part in enumerate(path) if part in LAYER_PAIR]
+        stacked = [position for position, part in enumerate(path) if part in (*LAYER_PAIR, *LAYER_STACK)]
         if not stacked:
             views[".".join(map(str, path))] = ParameterView(variable)
             continue
         [at] = stacked
         for row in range(variable.get_value().shape[0]):
-            layer = len(LAYER_PAIR) * row + LAYER_PAIR.index(path[at])
+            stacks = LAYER_PAIR if path[at] in LAYER_PAIR else LAYER_STACK
+            layer = len(stacks) * row + stacks.index(path[at])
             views[".".join(map(str, (*path[:at], layer, *path[at + 1 :])))] = ParameterView(variable, row)
     return views

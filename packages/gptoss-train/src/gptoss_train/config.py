@@ -73,7 +73,8 @@ class ModelConfig:
         weight_dtype: Of the parameters that are trained.
         moe: Strategy of the experts; `gptoss-model doctor` lists them.
         attention: Strategy of attention.
-        scan_layers: Whether the layers are a compiled loop over pairs; null: wherever they can be.
+        scan_layers: Whether the layers are a compiled loop, so that compiling does not grow with depth; null: wherever
+            they can be.
         remat: What the backward pass keeps of a layer instead of computing it again: everything (`none`), the results
             of products (`dots`), those of products with parameters (`dots_with_no_batch_dims`), nothing (`full`).
         mesh: The devices, such as `data=2,fsdp=4`; null is one device.

@@ -11,14 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from signal import Signals
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 from gptoss_weights.durable_files import write_durably
 
 from gptoss_train.audit import FEWEST_STEPS, Audit, AuditResult
 from gptoss_train.batch import Batch
-from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import TrainConfig
 from gptoss_train.errors import TrainingError
 from gptoss_train.evaluation import Evaluation
@@ -33,6 +32,9 @@ from gptoss_train.signals import stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
 from gptoss_train.state import TrainState
 from gptoss_train.step import Step, StepReport, compiled_for
+
+if TYPE_CHECKING:
+    from gptoss_train.checkpoints import Checkpoints
 
 __all__ = ["BatchIterator", "Outcome", "local_folder", "run_folder", "train"]
 
@@ -110,6 +112,8 @@ def train(
     with contextlib.ExitStack() as closing:
         checkpoints = None
         if config.checkpoint.mode != "off":
+            from gptoss_train.checkpoints import Checkpoints  # Orbax takes a second, and not every run is saved
+
             checkpoints = Checkpoints(run_folder(config), config.checkpoint)
             closing.callback(checkpoints.close)
             saved = checkpoints.latest()
@@ -137,7 +141,7 @@ def _steps(
     run: Run,
     state: TrainState,
     batches: BatchIterator,
-    checkpoints: Checkpoints | None,
+    checkpoints: "Checkpoints | None",
     evaluation: Evaluation | None,
     metrics: MetricsFile | None,
     sinks: list[MetricSink],

@@ -1,7 +1,7 @@
 """A model taken apart: what is trained and what is not, as flat dicts, and put together again.
 
 The state of a run holds arrays only. Their names are the paths of the NNX state joined by dots, which
-are the canonical names, but that a scanned model's have `even` or `odd` in place of a layer's number.
+are the canonical names, but that a scanned model's have `every` in place of a layer's number.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ __all__ = [
 
 type Parameters = dict[str, jax.Array]
 
-LAYER_PAIR = ("even", "odd")
+EVERY_LAYER = "every"
 EXPERT_MATRICES = ("experts.gate_up_proj", "experts.down_proj")
 
 
@@ -127,11 +127,7 @@ def trained_with_lora(*, router: bool, sinks: bool) -> Callable[[str, nnx.Variab
 
 def canonical_name(name: str, row: int) -> str:
     """The name of one layer's entry of a stack; names of what is no stack are canonical."""
-    parts = name.split(".")
-    for place, part in enumerate(parts):
-        if part in LAYER_PAIR:
-            parts[place] = str(len(LAYER_PAIR) * row + LAYER_PAIR.index(part))
-    return ".".join(parts)
+    return ".".join(str(row) if part == EVERY_LAYER else part for part in name.split("."))
 
 
 def is_expert_matrix(name: str) -> bool:
@@ -146,7 +142,7 @@ def is_decayed(name: str) -> bool:
 
 def is_stacked(name: str) -> bool:
     """Whether it is a stack of layers: its first axis is the layer."""
-    return any(part in LAYER_PAIR for part in name.split("."))
+    return EVERY_LAYER in name.split(".")
 
 
 def group_of(name: str) -> str:

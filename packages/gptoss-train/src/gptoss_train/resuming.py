@@ -2,14 +2,16 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gptoss_weights import CheckpointError, GptOssWarning
 
-from gptoss_train.checkpoints import SavedRun
 from gptoss_train.parameters import is_stacked
 from gptoss_train.reading import changed_keys, config_as_yaml
 from gptoss_train.setup import Run
+
+if TYPE_CHECKING:
+    from gptoss_train.checkpoints import SavedRun
 
 __all__ = ["check_same_run"]
 
@@ -29,7 +31,7 @@ _ROUNDING = {
 }
 
 
-def check_same_run(saved: SavedRun, run: Run, *, where: str) -> None:
+def check_same_run(saved: "SavedRun", run: Run, *, where: str) -> None:
     """Refuses what was saved by another run, and warns of each key of the config that has changed.
 
     Args:
@@ -70,7 +72,7 @@ def check_same_run(saved: SavedRun, run: Run, *, where: str) -> None:
     _warn_of(changes)
 
 
-def _check_parameters(saved: SavedRun, run: Run, where: str) -> None:
+def _check_parameters(saved: "SavedRun", run: Run, where: str) -> None:
     before = {name: leaf.shape for name, leaf in saved.shapes.items()}
     now = {name: value.shape for name, value in run.state.parameters.items()}
     was_stacked = any(map(is_stacked, before))

@@ -159,6 +159,7 @@ def load_run_model(config: TrainConfig, method: Method, base: Checkpoint, mesh: 
             moe=run.moe,
             attention=run.attention,
             scan_layers=run.scan_layers,
+            one_stack=True,
             mesh=mesh,
         )
         if is_lora:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gptoss_model.ops.attention import ATTENTION_STRATEGIES, StackedRows, list_attention_strategies
+from gptoss_model.ops.attention import ATTENTION_KERNELS, ATTENTION_STRATEGIES, StackedRows, list_attention_strategies
 
 B, N, K, H = 2, 6, 3, 4
 TOLERANCES = {jnp.float32: 5e-7, jnp.bfloat16: 1.5e-2}
@@ -120,6 +120,28 @@ def test_gradients_are_those_of_the_formula_sinks_included(strategy, positions, 
         expected = jax.grad(lambda arrays: (truth(arrays, *positions, window) * seed).sum())(wide)
     for ours, theirs in zip(actual, expected, strict=True):
         assert np.asarray(theirs).any()
+        assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("strategy", [name for name in RUNNABLE if name not in ATTENTION_KERNELS])
+@pytest.mark.parametrize("window", [11, 2**30])
+def test_window_that_is_known_only_when_it_runs_is_the_same_window(strategy, positions, window, relative_error):
+    arrays = inputs(positions[1].shape[1], jnp.float32)
+    seed = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, N, H)), jnp.float32)
+    run, slope = compiled(strategy, None if window > T else window)
+    expected = run(arrays, *positions), slope(arrays, *positions, seed)
+
+    @jax.jit
+    def found(window, query_positions, key_positions):
+        def run(arrays):
+            return ATTENTION_STRATEGIES[strategy](
+                *arrays, query_positions=query_positions, key_positions=key_positions, window=window
+            )
+
+        return run(arrays), jax.grad(lambda arrays: (run(arrays) * seed).sum())(arrays)
+
+    actual = found(jnp.int32(window), *positions)
+    for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
 
 

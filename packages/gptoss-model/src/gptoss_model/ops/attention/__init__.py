@@ -2,6 +2,7 @@
 
 from gptoss_model.ops.attention.blockwise import blockwise_attention
 from gptoss_model.ops.attention.choice import (
+    ATTENTION_KERNELS,
     ATTENTION_STRATEGIES,
     AttentionStrategy,
     check_attention_strategy,
@@ -14,6 +15,7 @@ from gptoss_model.ops.attention.stacked import StackedRows
 from gptoss_model.ops.attention.visibility import visible_keys
 
 __all__ = [
+    "ATTENTION_KERNELS",
     "ATTENTION_STRATEGIES",
     "AttentionStrategy",
     "StackedRows",

@@ -51,13 +51,15 @@ def blockwise_attention(
     *,
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
-    window: int | None,
+    window: int | Int[Array, ""] | None,
     segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`."""
     keys, key_row = _taken_apart(k)
     values, value_row = _taken_apart(v)
-    return _attend(Inputs(q, keys, values, sinks, query_positions, key_positions, segments, key_row, value_row), window)
+    static, traced = (None, window) if isinstance(window, jax.Array) else (window, None)
+    inputs = Inputs(q, keys, values, sinks, query_positions, key_positions, segments, key_row, value_row, traced)
+    return _attend(inputs, static)
 
 
 type Saved = tuple["Inputs", jax.Array, jax.Array]  # and output and log-sums
@@ -75,6 +77,7 @@ class Inputs(NamedTuple):
     segments: jax.Array | None  # int32 [B, T], where S = T
     key_row: jax.Array | None
     value_row: jax.Array | None
+    window: jax.Array | None  # where it is known only when it runs
 
     def block(self, number: jax.Array, rows: int) -> "KeyBlock":
         """One block of keys.
@@ -115,7 +118,7 @@ class QueryBlock(NamedTuple):
         K = inputs.keys.shape[-2]
         return QueryBlock(_cut_queries(inputs.q, rows, K), _cut_positions(inputs.query_positions, rows), segments)
 
-    def scores(self, block: KeyBlock, window: int | None) -> jax.Array:
+    def scores(self, block: KeyBlock, window: int | jax.Array | None) -> jax.Array:
         """Of one block: its scores with a block of keys, −∞ where a key is not seen."""
         return visible_scores(
             self.queries,
@@ -149,11 +152,12 @@ def _attend(inputs: Inputs, window: int | None) -> jax.Array:
     return _forward(inputs, window)[0]
 
 
-def _forward(inputs: Inputs, window: int | None) -> tuple[jax.Array, Saved]:
+def _forward(inputs: Inputs, window: int | jax.Array | None) -> tuple[jax.Array, Saved]:
     """The output, and what the backward pass needs."""
     q, sinks = inputs.q, inputs.sinks
     B, T, N, H = q.shape
     K = inputs.keys.shape[-2]
+    window = window if inputs.window is None else inputs.window
     blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window, inputs.segments)
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
 
@@ -181,11 +185,12 @@ def _forward(inputs: Inputs, window: int | None) -> tuple[jax.Array, Saved]:
     return out, (inputs, out, log_sums)
 
 
-def _backward(window: int | None, saved: Saved, gradient: jax.Array) -> tuple[Inputs]:
+def _backward(window: int | jax.Array | None, saved: Saved, gradient: jax.Array) -> tuple[Inputs]:
     inputs, out, log_sums = saved
     q, sinks = inputs.q, inputs.sinks
     N, H = q.shape[2:]
     K = inputs.keys.shape[-2]
+    window = window if inputs.window is None else inputs.window
     blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window, inputs.segments)
     delta = (out.astype(jnp.float32) * gradient.astype(jnp.float32)).sum(axis=-1, keepdims=True)
 
@@ -234,14 +239,20 @@ _attend.defvjp(_forward, _backward)
 
 
 def cut_into_blocks(
-    query_positions: jax.Array, key_positions: jax.Array, window: int | None, segments: jax.Array | None = None
+    query_positions: jax.Array,
+    key_positions: jax.Array,
+    window: int | jax.Array | None,
+    segments: jax.Array | None = None,
 ) -> Blocks:
-    """The blocks of queries at positions [B, T] and keys at [B, S], and what each of the former must visit."""
+    """The blocks of queries at positions [B, T] and keys at [B, S], and what each of the former must visit.
+
+    A window that is known only when it runs skips as many blocks, but those have the size that suits none.
+    """
     T, S = query_positions.shape[1], key_positions.shape[1]
     platform = current_platform()
     most_rows, most_columns = BLOCK_ROWS[platform]
     rows = min(most_rows, T)
-    if window is None:
+    if not isinstance(window, int):
         columns = min(most_columns * most_rows // rows, LARGEST_KEY_BLOCK[platform])
     else:
         columns = min(max(1 << (window - 1).bit_length() >> 1, SMALLEST_KEY_BLOCK), most_columns)

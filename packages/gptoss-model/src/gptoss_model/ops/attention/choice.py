@@ -22,6 +22,7 @@ from gptoss_model.ops.strategy import (
 from gptoss_model.strategy_names import ATTENTION_NAMES, AUTO
 
 __all__ = [
+    "ATTENTION_KERNELS",
     "ATTENTION_STRATEGIES",
     "AttentionStrategy",
     "check_attention_strategy",
@@ -45,7 +46,7 @@ class AttentionStrategy(Protocol):
         *,
         query_positions: Int[Array, "B T"],
         key_positions: Int[Array, "B S"],
-        window: int | None,
+        window: int | Int[Array, ""] | None,
         segments: Int[Array, "B T"] | None = None,
     ) -> Float[Array, "B T N H"]:
         """Softmax over the visible scores and the sink, which contributes no value: Σ p·v.
@@ -61,7 +62,8 @@ class AttentionStrategy(Protocol):
             sinks: One logit a query head.
             query_positions: Positions of the queries; negative where there is no token.
             key_positions: Positions of the keys; negative where there is no token.
-            window: How many keys a query sees, or None for all.
+            window: How many keys a query sees, or None for all; where layers share their code it is an array, which
+                kernels do not take.
             segments: Which document each row belongs to, where queries and keys are the same rows and
                 several documents are packed into one sequence; None: there is one.
         """
@@ -75,6 +77,8 @@ ATTENTION_STRATEGIES: Mapping[str, AttentionStrategy] = MappingProxyType(
         "splash-interpret": functools.partial(splash_attention, interpret=True),
     }
 )
+
+ATTENTION_KERNELS = ("splash", "splash-interpret")  # they must know the window when they are compiled
 
 _PURPOSES: Mapping[str, str] = {
     "reference": "Every score at once, in the steps of the official code: for a few tokens.",
@@ -92,7 +96,7 @@ def check_attention_strategy(name: str) -> str:
         MissingDependencyError: this machine cannot run it.
     """
     # Importing the kernel costs the better part of a second: only where it is meant.
-    return check_strategy("attention", name, ATTENTION_NAMES, _obstacles() if name.startswith("splash") else {})
+    return check_strategy("attention", name, ATTENTION_NAMES, _obstacles() if name in ATTENTION_KERNELS else {})
 
 
 def list_attention_strategies() -> list[Availability]:
@@ -113,7 +117,7 @@ def choose_attention_strategy(name: str, *, queries: int, keys: int) -> Strategy
         MissingDependencyError: this machine cannot run it.
     """
     check_attention_strategy(name)
-    if name.startswith("splash") and queries != keys:
+    if name in ATTENTION_KERNELS and queries != keys:
         return StrategyChoice(
             "blockwise", f"{name!r} was asked for, but knows no cache: {queries} queries see {keys} rows of keys"
         )

@@ -23,7 +23,7 @@ def reference_attention(
     *,
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
-    window: int | None,
+    window: int | Int[Array, ""] | None,
     segments: Int[Array, "B T"] | None = None,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`.

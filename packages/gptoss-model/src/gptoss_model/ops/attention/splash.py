@@ -39,14 +39,19 @@ def splash_attention(
     *,
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
-    window: int | None,
+    window: int | Int[Array, ""] | None,
     segments: Int[Array, "B T"] | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
     """Softmax over the visible keys and the sink; see `gptoss_model.ops.attention.AttentionStrategy`.
 
     With `interpret` the kernel runs as plain operations, on any platform.
+
+    Raises:
+        ValueError: the window is an array.
     """
+    if isinstance(window, jax.Array):
+        raise ValueError("the kernel must know its window when it is compiled; an array is known when it runs")
     by_blocks = functools.partial(
         blockwise_attention,
         query_positions=query_positions,

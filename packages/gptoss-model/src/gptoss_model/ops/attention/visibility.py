@@ -15,7 +15,7 @@ def visible_keys(
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
     *,
-    window: int | None,
+    window: int | Int[Array, ""] | None,
     query_segments: Int[Array, "B T"] | None = None,
     key_segments: Int[Array, "B S"] | None = None,
 ) -> Bool[Array, "B T S"]:
