@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptoss_train.errors import TrainingError
-from gptoss_train.parameters import canonical_name, group_of
+from gptoss_train.parameters import false_names, group_of
 from gptoss_train.step import StepReport
 
 __all__ = ["FEWEST_STEPS", "Audit", "AuditResult"]
@@ -106,8 +106,8 @@ class Audit:
             trained=sum(groups.values()),
             frozen=len(after),
             groups=groups,
-            without_gradient=_false_names(self._had_gradient),
-            unmoved=_false_names(self._moved),
+            without_gradient=false_names(self._had_gradient),
+            unmoved=false_names(self._moved),
             changed=[name for name, digest in after.items() if digest != self._before[name]],
         )
 
@@ -115,10 +115,6 @@ class Audit:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _false_names(flags: Mapping[str, np.ndarray]) -> list[str]:
-    return [canonical_name(name, int(row)) for name, rows in flags.items() for row in np.flatnonzero(~rows)]
 
 
 def _digests(tree: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

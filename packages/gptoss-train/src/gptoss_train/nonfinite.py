@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptoss_train.parameters import Parameters, canonical_name, is_stacked
+from gptoss_train.parameters import Parameters, false_names, is_stacked
 from gptoss_train.step import StepReport
 
 __all__ = ["origin_of"]
@@ -40,20 +40,15 @@ def origin_of(report: StepReport, parameters: Parameters, frozen: Mapping[str, A
         parameters: The trained ones, which the step has left as they were.
         frozen: The others.
     """
-    values = _names(_finite_rows({**frozen, **parameters}))
+    values = false_names(_finite_rows({**frozen, **parameters}))
     if values:
         return f"{min(values, key=_forward_order)} holds what is no finite number"
-    gradients = _names(report.is_finite)
+    gradients = false_names(report.is_finite)
     if not gradients:
         return "the loss is no finite number"
     if np.isfinite(float(report.total_loss)):
         return f"the gradient of {max(gradients, key=_forward_order)} is no finite number"
     return f"the loss, and with it the gradient of {min(gradients, key=_forward_order)}, is no finite number"
-
-
-def _names(flags: Mapping[str, np.ndarray]) -> list[str]:
-    """Canonical names of those whose flags, an entry a layer of a stack, are false."""
-    return [canonical_name(name, int(row)) for name, rows in flags.items() for row in np.flatnonzero(~rows)]
 
 
 def _finite_rows(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -63,14 +58,15 @@ def _finite_rows(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
         for name, value in tree.items()
         if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating)
     }
+    return {name: np.asarray(flags) for name, flags in _are_finite(numbers).items()}
 
-    def look(numbers: Parameters) -> dict[str, jax.Array]:
-        return {
-            name: jnp.isfinite(value.reshape(value.shape[0] if is_stacked(name) else 1, -1)).all(axis=-1)
-            for name, value in numbers.items()
-        }
 
-    return {name: np.asarray(flags) for name, flags in jax.jit(look)(numbers).items()}
+@jax.jit
+def _are_finite(numbers: Parameters) -> dict[str, jax.Array]:
+    return {
+        name: jnp.isfinite(value.reshape(value.shape[0] if is_stacked(name) else 1, -1)).all(axis=-1)
+        for name, value in numbers.items()
+    }
 
 
 def _forward_order(name: str) -> tuple[int, int, int]:

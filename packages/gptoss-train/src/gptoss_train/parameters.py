@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from gptoss_model import GptOss, LoraParam, PackedParam
 from jax.sharding import NamedSharding, Sharding
@@ -22,6 +23,7 @@ __all__ = [
     "Parameters",
     "SplitModel",
     "canonical_name",
+    "false_names",
     "group_of",
     "is_decayed",
     "is_expert_matrix",
@@ -128,6 +130,11 @@ def trained_with_lora(*, router: bool, sinks: bool) -> Callable[[str, nnx.Variab
 def canonical_name(name: str, row: int) -> str:
     """The name of one layer's entry of a stack; names of what is no stack are canonical."""
     return ".".join(str(row) if part == EVERY_LAYER else part for part in name.split("."))
+
+
+def false_names(flags: Mapping[str, np.ndarray]) -> list[str]:
+    """Canonical names of the parameters whose flags, an entry a layer of a stack, are false."""
+    return [canonical_name(name, int(row)) for name, rows in flags.items() for row in np.flatnonzero(~rows)]
 
 
 def is_expert_matrix(name: str) -> bool:

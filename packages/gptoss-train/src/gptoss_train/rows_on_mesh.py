@@ -1,8 +1,10 @@
 """Rows over a mesh: which of its axes share the rows of a part of a step, and which go over the same ones."""
 
+import math
 import warnings
 
 from gptoss_model import MeshRules
+from gptoss_model.sharding.shards import BATCH_AXES, batch_axes
 from gptoss_weights import GptOssWarning
 
 from gptoss_train.config import TrainConfig
@@ -10,12 +12,12 @@ from gptoss_train.errors import ConfigError
 
 __all__ = ["check_rows", "rows_per_device"]
 
-AXES = ("data", "fsdp", "expert")  # in the order in which gptoss-model splits a batch; tensor has every row everywhere
-
 
 def rows_per_device(config: TrainConfig, rules: MeshRules) -> int:
     """How many rows of one part of a step a device has."""
-    return _split(config, rules)[0]
+    rows = config.batch_size // config.gradient_accumulation
+    parts: int = math.prod(getattr(rules, axis) for axis in batch_axes(rules, rows))
+    return rows // parts
 
 
 def check_rows(config: TrainConfig, rules: MeshRules) -> None:
@@ -31,10 +33,11 @@ def check_rows(config: TrainConfig, rules: MeshRules) -> None:
         ConfigError: `data` does not divide the rows.
     """
     rows = config.batch_size // config.gradient_accumulation
-    idle = _split(config, rules)[1]
+    axes = [axis for axis in BATCH_AXES if getattr(rules, axis) > 1]
+    idle = [axis for axis in axes if axis not in batch_axes(rules, rows)]
     if not idle:
         return
-    sizes = " × ".join(f"{axis}={getattr(rules, axis)}" for axis in AXES if getattr(rules, axis) > 1)
+    sizes = " × ".join(f"{axis}={getattr(rules, axis)}" for axis in axes)
     what = f"a part of a step has {rows} rows, which {sizes} do not divide"
     fix = f"Let batch_size / gradient_accumulation be a multiple of {sizes}."
     if "data" in idle:
@@ -47,15 +50,3 @@ def check_rows(config: TrainConfig, rules: MeshRules) -> None:
     warnings.warn(
         f"{what}; the devices along {' and '.join(idle)} go over the same ones. {fix}", GptOssWarning, stacklevel=2
     )
-
-
-def _split(config: TrainConfig, rules: MeshRules) -> tuple[int, list[str]]:
-    """Rows of a device, and the axes along which devices have the same ones."""
-    rows, idle = config.batch_size // config.gradient_accumulation, []
-    for axis in AXES:
-        size = getattr(rules, axis)
-        if rows % size == 0:
-            rows //= size
-        else:
-            idle.append(axis)
-    return rows, idle
