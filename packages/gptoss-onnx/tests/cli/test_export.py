@@ -182,7 +182,9 @@ def test_a_request_beyond_a_static_export_is_one_sentence(run_command, checkpoin
 
 
 @pytest.mark.parametrize("options", [[], ["--stream"]])
-def test_a_request_beyond_the_positions_of_a_fast_export_is_refused_before_it_is_begun(run_command, tmp_path, options):
+def test_a_request_beyond_the_positions_of_a_fast_export_is_refused_before_it_is_begun(
+    fast_runtime, run_command, tmp_path, options
+):
     config = tiny_config(num_hidden_layers=2, head_dim=16, initial_context_length=20, rope_scaling_factor=1.0)
     export_onnx(random_checkpoint(config, seed=1), tmp_path / "onnx", profile="fast")
     result = run_command("run", tmp_path / "onnx", "--tokens", "1,2,3", "--max-new-tokens", 64, *options)

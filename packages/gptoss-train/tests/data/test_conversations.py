@@ -187,7 +187,7 @@ def test_spans_tell_roles_and_channels(read):
         ),
         ({"question": "a", "answer": "b", "tools": "{"}, "f:1, tools: the tools are no JSON"),
         ({"question": "a", "answer": "b", "tools": {}}, "f:1, tools: tools is no list; found dict"),
-        ({"question": "a\ud800", "answer": "b"}, "f:1: the conversation cannot be written: .*surrogate"),
+        ({"question": "a\ud800", "answer": "b"}, "f:1: the text is no Unicode: .*surrogate pair; found 'a.*ud800'"),
         (
             {"prompt": MESSAGES[:2], "completion": [{"role": "assistant", "content": "a"}], "thinking": "b"},
             "stands in them",
