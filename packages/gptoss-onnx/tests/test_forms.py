@@ -65,8 +65,8 @@ def test_a_kernel_is_the_matrix_the_other_way_round_in_slices_too(source, monkey
         assert (sliced[kernel_name(name)] == expected).all()
 
 
-@pytest.mark.parametrize(("dense", "bits"), [("int8", 8), ("int4", 4)])
-def test_rounded_matrices_are_within_a_step_and_mostly_half_and_the_routers_is_none(dense, bits, source):
+@pytest.mark.parametrize(("dense", "bits", "block"), [("int8", 8, 128), ("int4", 4, 32)])
+def test_rounded_matrices_are_within_a_step_and_mostly_half_and_the_routers_is_none(dense, bits, block, source):
     found, _ = arrays(source, profile="fast", dense=dense)
     name = "model.layers.1.self_attn.o_proj.weight"
     matrix = source.read_array(name).astype(np.float64)
@@ -74,14 +74,14 @@ def test_rounded_matrices_are_within_a_step_and_mostly_half_and_the_routers_is_n
     scales = found[scales_name(name, bits)].astype(np.float64)
     codes = found[codes_name(name, bits)]
     if bits == 4:
-        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], 32)
+        codes = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*codes.shape[:2], block)
     zero = 1 << bits - 1
     restored = ((codes.astype(np.float64) - zero) * scales[..., None]).reshape(out, -1)
-    steps = np.abs(restored[:, :columns] - matrix) / np.abs(np.repeat(scales, 32, axis=1)[:, :columns])
+    steps = np.abs(restored[:, :columns] - matrix) / np.abs(np.repeat(scales, block, axis=1)[:, :columns])
     assert steps.max() <= 1.0001  # where the greatest code is one short
     assert (steps <= 0.5001).mean() > (0.95 if bits == 4 else 0.99)
     # The value of greatest magnitude is kept.
-    greatest = np.abs(np.pad(matrix, ((0, 0), (0, -columns % 32)))).reshape(out, -1, 32).max(-1)
+    greatest = np.abs(np.pad(matrix, ((0, 0), (0, -columns % block)))).reshape(out, -1, block).max(-1)
     np.testing.assert_allclose(np.abs(scales) * zero, greatest, rtol=1e-6)
     assert ((codes == 0).any(-1) | (scales == 0)).all()
     assert kernel_name("model.layers.1.mlp.router.weight") in found

@@ -18,7 +18,7 @@ from gptoss_weights import (
     rope_concentration,
 )
 
-from gptoss_onnx.recipe import ROUNDED_BITS, ROUNDED_BLOCK, Recipe
+from gptoss_onnx.recipe import ROUNDED_BITS, ROUNDED_BLOCKS, Recipe
 
 __all__ = ["ComputedArrays", "codes_name", "computed_arrays", "kernel_name", "scales_name", "table_name"]
 
@@ -182,18 +182,19 @@ def _rounded_matrix(checkpoint: Checkpoint, name: str, bits: int) -> ComputedArr
 
 
 def _rounded(read: Callable[[int, int], np.ndarray], name: str, shape: tuple[int, int], bits: int) -> ComputedArrays:
-    """Rounded to `bits` bits, with a scale for 32 columns of a row.
+    """Rounded to `bits` bits, with a scale for each block of columns of a row.
 
     The value of greatest magnitude has the lowest code, of which there is one more than of positive ones:
     its scale is that value / −2^(bits − 1), and may be negative. Two codes of 4 bits share a byte, the low one first.
     """
     out, columns = shape
-    blocks = -(-columns // ROUNDED_BLOCK)
+    block = ROUNDED_BLOCKS[bits]
+    blocks = -(-columns // block)
     zero = 1 << bits - 1
 
     def rows(start: int, stop: int) -> Rows:
-        padded = np.pad(read(start, stop), ((0, 0), (0, blocks * ROUNDED_BLOCK - columns)))
-        by_block = padded.reshape(stop - start, blocks, ROUNDED_BLOCK)
+        padded = np.pad(read(start, stop), ((0, 0), (0, blocks * block - columns)))
+        by_block = padded.reshape(stop - start, blocks, block)
         place = np.abs(by_block).argmax(axis=-1, keepdims=True)
         scales = np.take_along_axis(by_block, place, axis=-1) / np.float32(-zero)
         steps = by_block / np.where(scales == 0, np.float32(1), scales)
@@ -204,7 +205,7 @@ def _rounded(read: Callable[[int, int], np.ndarray], name: str, shape: tuple[int
 
     return ComputedArrays(
         {
-            codes_name(name, bits): (np.dtype(np.uint8), (out, blocks, ROUNDED_BLOCK * bits // 8)),
+            codes_name(name, bits): (np.dtype(np.uint8), (out, blocks, block * bits // 8)),
             scales_name(name, bits): (np.dtype(np.float32), (out, blocks)),
         },
         rows,

@@ -3,7 +3,7 @@
 from gptoss_onnx import ir
 from gptoss_onnx.graph.builder import MICROSOFT, GraphBuilder
 from gptoss_onnx.graph.parameters import Kernel, Parameters, RoundedMatrix
-from gptoss_onnx.recipe import ROUNDED_BLOCK
+from gptoss_onnx.recipe import ROUNDED_BLOCKS
 
 __all__ = ["linear"]
 
@@ -26,7 +26,7 @@ def linear(op: GraphBuilder, parameters: Parameters, x: ir.Value, name: str, *, 
             K=weight.columns,
             N=weight.out,
             bits=weight.bits,
-            block_size=ROUNDED_BLOCK,
+            block_size=ROUNDED_BLOCKS[weight.bits],
             accuracy_level=ACTIVATIONS_IN_INT8,
         )
     return op.Gemm(x, weight, *bias, transB=1, name=own_name)
