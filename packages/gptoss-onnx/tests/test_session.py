@@ -114,10 +114,11 @@ def test_a_cuda_export_is_for_programs_of_ones_own(tmp_path, monkeypatch):
         OnnxModel.open(folder)
 
 
-def test_prepacking_decides_the_mode(fast_folder):
-    seen = {}
+def test_prepacking_decides_the_mode(fast_runtime, tmp_path):
+    config = tiny_config(hidden_size=160, intermediate_size=96)
+    folder, seen = export_onnx(random_checkpoint(config, seed=1), tmp_path / "onnx", profile="fast"), {}
     for mode in ("exact", "turbo"):
-        options = OnnxModel.open(fast_folder, mode=mode)._steps._session.get_session_options()
+        options = OnnxModel.open(folder, mode=mode)._steps._session.get_session_options()
         seen[mode] = options.get_session_config_entry("session.disable_prepacking")
     assert seen == {"exact": "1", "turbo": "0"}
 

@@ -17,7 +17,7 @@ def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -
             real token is not in the vocabulary.
     """
     ids = np.asarray(tokens)
-    if ids.ndim != 2 or ids.size == 0 or not np.issubdtype(ids.dtype, np.integer):
+    if ids.ndim != 2 or ids.size == 0 or ids.dtype.kind not in "iu":
         raise RequestError("tokens are integers [B, T] with at least one token", found=f"{ids.dtype} {list(ids.shape)}")
     is_real = np.ones(ids.shape, np.bool_) if mask is None else np.asarray(mask)
     if is_real.dtype != np.bool_ or is_real.shape != ids.shape:
@@ -26,16 +26,16 @@ def token_batch(tokens: ArrayLike, mask: ArrayLike | None, *, vocab_size: int) -
             expected=f"bool {list(ids.shape)} as the tokens",
             found=f"{is_real.dtype} {list(is_real.shape)}",
         )
-    unknown = is_real & ((ids < 0) | (ids >= vocab_size))
-    if unknown.any():
-        row, column = (int(place) for place in np.argwhere(unknown)[0])
+    ids = np.where(is_real, ids, 0)
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        row, column = (int(place) for place in np.argwhere((ids < 0) | (ids >= vocab_size))[0])
         raise RequestError(
             "the token is not in the vocabulary",
             where=f"tokens[{row}, {column}]",
             expected=f"0 … {vocab_size - 1}",
             found=ids[row, column],
         )
-    return np.where(is_real, ids, 0).astype(np.int64), is_real
+    return ids.astype(np.int64), is_real
 
 
 def last_real_columns(is_real: np.ndarray) -> np.ndarray:

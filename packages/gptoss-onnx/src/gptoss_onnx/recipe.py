@@ -96,6 +96,11 @@ class Recipe:
         """Whether one operator computes the experts of a layer."""
         return self.profile == "cuda" or (self.profile == "fast" and self.experts in ("int8", "float32"))
 
+    @property
+    def is_by_sequence(self) -> bool:
+        """Whether the stream is [B, T, D], which these operators take, and not [B·T, D]: fewer nodes in a step."""
+        return self.has_merged_projections and self.has_fused_experts
+
 
 def choose_recipe(
     checkpoint: Checkpoint,

@@ -41,6 +41,9 @@ LEAST_RUNTIME_FOR_LINKS = (1, 21)  # the oldest that looks for weights in a fold
 LINKED_FOLDER = "session.model_external_initializers_file_folder_path"
 # One operator for an RMSNorm saves a twentieth of a step, but sums its squares one after the other: for turbo only.
 NORM_FUSIONS = ("SimplifiedLayerNormFusion", "SkipLayerNormFusion")
+SMALLEST_ROUNDED_MATRIX = (
+    1 << 14
+)  # values of an expert's first matrix; below, rounding saves a quarter of a step at most
 _LOG_ERRORS_ONLY = 3
 
 
@@ -58,7 +61,8 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
     Args:
         folder: The folder.
         threads: How many ONNX Runtime uses; None for one a core.
-        mode: `exact` in f32, or `turbo` with activations rounded to int8 where the operators can.
+        mode: `exact` in f32, or `turbo` with activations rounded to int8 where the operators can, and where that
+            gains time: with small experts and unrounded dense matrices it is `exact`.
 
     Raises:
         CheckpointError: there is no such model, or a weight file is missing or not the one of the export.
@@ -73,7 +77,8 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
     _check_weight_files(folder, metadata)
     if threads is not None and threads < 1:
         raise OptionError(f"threads is at least 1, or None for one a core, not {threads}")
-    options = session_options(threads=threads, is_prepacked=metadata.recipe.profile == "portable" or mode == "turbo")
+    is_rounded = mode == "turbo" and _gains_by_rounding(metadata)
+    options = session_options(threads=threads, is_prepacked=metadata.recipe.profile == "portable" or is_rounded)
     model: Path | bytes = path
     if metadata.linked_folder is not None:
         options.add_session_config_entry(LINKED_FOLDER, str(metadata.linked_folder))
@@ -83,7 +88,7 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
             model,
             options,
             providers=[PROVIDERS[metadata.recipe.profile]],
-            disabled_optimizers=NORM_FUSIONS if mode == "exact" else (),
+            disabled_optimizers=() if is_rounded else NORM_FUSIONS,
         )
     except Exception as error:  # ONNX Runtime's own exceptions share no base but this
         raise CheckpointError(
@@ -113,6 +118,13 @@ def session_options(*, threads: int | None, is_prepacked: bool) -> ort.SessionOp
     options.add_session_config_entry("session.set_denormal_as_zero", "0")  # MXFP4's smallest scales are subnormal
     options.add_session_config_entry("session.disable_prepacking", "0" if is_prepacked else "1")
     return options
+
+
+def _gains_by_rounding(metadata: ModelMetadata) -> bool:
+    """Whether kernels that round activations are worth what they lose; rounded matrices have no others."""
+    config = metadata.config
+    is_large = 2 * config.intermediate_size * config.hidden_size >= SMALLEST_ROUNDED_MATRIX
+    return is_large or not metadata.recipe.is_exact
 
 
 def _require_whole(recipe: Recipe, path: Path) -> None:

@@ -1,7 +1,6 @@
 """SharedCache: keys and values in buffers that the graph writes into, step after step."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 import onnxruntime as ort
@@ -9,8 +8,9 @@ from gptoss_weights import GptOssConfig
 
 from gptoss_onnx.errors import RequestError
 from gptoss_onnx.kv_cache import cache_names, layer_of
+from gptoss_onnx.metadata import LOGITS_TO_KEEP
 
-__all__ = ["SharedCache"]
+__all__ = ["Decoding", "SharedCache"]
 
 SMALLEST_ROOM = 64  # tokens of a full layer
 WINDOW_SLACK = 64  # rows beyond the window, so that a sliding layer moves its rows so much less often
@@ -24,7 +24,7 @@ class _Buffers:
         self.room = room
         self.handed_on = 0
         self.arrays = {name: self._array(name, batch, room) for name in cache_names(config)}
-        self.bindings: dict[tuple[ort.InferenceSession, tuple[str, ...]], ort.IOBinding] = {}  # of all sequences
+        self.decoding: dict[ort.InferenceSession, Decoding] = {}
 
     def _array(self, name: str, batch: int, room: int) -> np.ndarray:
         is_sliding = self.config.is_sliding(layer_of(name))
@@ -38,7 +38,24 @@ class _Buffers:
                 self.arrays[name] = self._array(name, len(old), room)
                 self.arrays[name][:, :, : old.shape[2]] = old
         self.room = room
-        self.bindings.clear()
+        self.decoding.clear()
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """A session bound to the buffers of all sequences, for one token each; only the attention mask is bound anew.
+
+    Binding everything anew would take more time in each step than all that is left around ONNX Runtime.
+
+    Attributes:
+        binding: Of everything but the mask.
+        ids: Where the tokens are to be written, int64 [B, 1].
+        logits: Where their logits will stand until the next step, f32 [B, 1, V].
+    """
+
+    binding: ort.IOBinding
+    ids: np.ndarray
+    logits: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,20 +129,8 @@ class SharedCache:
         """The memory of one cache input, f32 [B, K, rows, H]."""
         return self._buffers.arrays[name]
 
-    def binding(self, session: ort.InferenceSession, sequence: int | None, outputs: Sequence[str]) -> ort.IOBinding:
-        """A session bound to the buffers, as past and as present, of one sequence or of all; no copy.
-
-        That of all, for decoding, is kept with the memory: binding every buffer anew would take its time in
-        each step. It must be asked for the same outputs.
-        """
-        if sequence is not None:
-            return self._bound(session, sequence)
-        kept, key = self._buffers.bindings, (session, tuple(outputs))
-        if key not in kept:
-            kept[key] = self._bound(session, None)
-        return kept[key]
-
-    def _bound(self, session: ort.InferenceSession, sequence: int | None) -> ort.IOBinding:
+    def binding(self, session: ort.InferenceSession, sequence: int | None) -> ort.IOBinding:
+        """A session bound to the buffers, as past and as present, of one sequence or of all; no copy."""
         binding = session.io_binding()
         for name, array in self._buffers.arrays.items():
             part = array if sequence is None else array[sequence : sequence + 1]
@@ -133,3 +138,16 @@ class SharedCache:
             binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(name.replace("past_key_values", "present"), value)
         return binding
+
+    def decoding(self, session: ort.InferenceSession) -> Decoding:
+        """What decodes all sequences together; it is kept with the memory."""
+        kept = self._buffers.decoding
+        if session not in kept:
+            ids = np.zeros((self.batch, 1), np.int64)
+            logits = np.zeros((self.batch, 1, self._buffers.config.vocab_size), np.float32)
+            binding = self.binding(session, None)
+            binding.bind_ortvalue_input("input_ids", ort.OrtValue.ortvalue_from_numpy(ids))
+            binding.bind_ortvalue_input(LOGITS_TO_KEEP, ort.OrtValue.ortvalue_from_numpy(np.array([1])))
+            binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(logits))
+            kept[session] = Decoding(binding, ids, logits)
+        return kept[session]

@@ -13,6 +13,7 @@ from gptoss_onnx.graph.parameters import Parameters
 from gptoss_onnx.graph.reporting import LayerReport
 from gptoss_onnx.graph.rope import rope_rotation
 from gptoss_onnx.graph.visibility import visible_keys
+from gptoss_onnx.recipe import Recipe
 
 __all__ = ["Attend", "grouped_attention", "manual_attention"]
 
@@ -56,6 +57,7 @@ def grouped_attention(
     mask: ir.Value,
     probes: Collection[str],
     dtype: ir.DataType,
+    recipe: Recipe,
 ) -> Attend:
     """In ONNX Runtime's GroupQueryAttention, in `dtype`; `probes` are those that will be reported."""
     is_rotated = any(
@@ -75,6 +77,7 @@ def grouped_attention(
             token_ids=token_ids,
             lengths=lengths,
             dtype=dtype,
+            is_by_sequence=recipe.is_by_sequence,
             report=report,
         )
 

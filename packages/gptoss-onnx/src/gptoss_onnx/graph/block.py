@@ -32,7 +32,7 @@ def block(
     recipe: Recipe,
     report: LayerReport,
 ) -> tuple[Residual, LayerCache]:
-    """Layer `layer` over the residual stream x f32 [B·T, D]; `report` is handed its probes.
+    """Layer `layer` over the residual stream x f32 [B·T, D], or [B, T, D] by recipe; `report` is handed its probes.
 
     Source: openai/gpt-oss torch/model.py, `TransformerBlock`.
     """
@@ -68,9 +68,10 @@ def mlp(
     recipe: Recipe,
     report: LayerReport,
 ) -> ir.Value:
-    """Router and experts of one layer over normalised rows x f32 [rows, D] → f32 [rows, D]."""
+    """Router and experts of one layer over normalised rows x f32 [rows, D], or [B, T, D] by recipe → as x."""
     is_fused = recipe.has_fused_experts
-    router_logits = linear(op, parameters, x, f"model.layers.{layer}.mlp.router")
+    rows = op.reshape(x, -1, config.hidden_size) if recipe.is_by_sequence else x
+    router_logits = linear(op, parameters, rows, f"model.layers.{layer}.mlp.router")
     report("router_logits", router_logits)
     wants_inside = any(report.wants(probe) for probe in EXPERT_PROBES)
     if not is_fused or wants_inside or report.wants("router_indices") or report.wants("router_weights"):
@@ -80,7 +81,7 @@ def mlp(
         if not is_fused or wants_inside:
             # Beside a fused operator this computes everything a second time, for the probes alone.
             is_static = recipe.static is not None
-            combined = experts(op, config, parameters, x, routing, layer=layer, is_static=is_static, report=report)
+            combined = experts(op, config, parameters, rows, routing, layer=layer, is_static=is_static, report=report)
     if is_fused:
         combined = fused_experts(op, config, parameters, x, router_logits, layer=layer, recipe=recipe)
     report("combined_output", combined)

@@ -50,7 +50,7 @@ def build_component_graph(
     recipe = recipe or Recipe()
     report = Report(()).layer(layer)
     hidden = op.input("hidden_states", ir.DataType.FLOAT, "batch", "sequence", config.hidden_size)
-    rows = op.reshape(hidden, -1, config.hidden_size, name="rows")
+    rows = hidden if recipe.is_by_sequence else op.reshape(hidden, -1, config.hidden_size, name="rows")
     inputs, outputs = [hidden], []
     if component == "rms_norm":
         output = rms_norm(op, rows, parameters.float32(f"model.layers.{layer}.input_layernorm.weight"))
@@ -66,7 +66,9 @@ def build_component_graph(
             window = past.key if config.is_sliding(layer) else None
             attend = manual_attention(op, config, parameters, token_ids=hidden, mask=mask, window_cache=window)
         else:
-            attend = grouped_attention(op, config, parameters, token_ids=hidden, mask=mask, probes=(), dtype=dtype)
+            attend = grouped_attention(
+                op, config, parameters, token_ids=hidden, mask=mask, probes=(), dtype=dtype, recipe=recipe
+            )
         present: LayerCache
         if component == "attention":
             with op.scope(f"model.layers.{layer}.self_attn"):

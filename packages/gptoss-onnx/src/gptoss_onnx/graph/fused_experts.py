@@ -28,7 +28,7 @@ def fused_experts(
     layer: int,
     recipe: Recipe,
 ) -> ir.Value:
-    """The weighted sum of each row's experts. x f32 [rows, D], router_logits f32 [rows, E] → f32 [rows, D].
+    """The weighted sum of each row's experts. x f32 [rows, D] or [B, T, D], router_logits f32 [rows, E] → as x.
 
     On CUDA the operator computes in f16, its input and the router's logits included.
 

@@ -68,9 +68,10 @@ def grouped_query_attention(
     token_ids: ir.Value,
     lengths: Lengths,
     dtype: ir.DataType,
+    is_by_sequence: bool,
     report: LayerReport,
 ) -> tuple[ir.Value, LayerCache]:
-    """Self-attention of one layer over normalised rows x f32 [B·T, D]; returns f32 [B·T, D] and the new cache.
+    """Self-attention of one layer over normalised rows x f32 [B·T, D] or [B, T, D]; returns the same, and the cache.
 
     The operator, and its cache, are in `dtype`: f32 on a CPU; CUDA has it in f16 only.
 
@@ -85,7 +86,8 @@ def grouped_query_attention(
         return op.Cast(value, to=dtype) if is_cast else value
 
     def project(projection: str) -> ir.Value:
-        return op.reshape(linear(op, parameters, x, f"{name}.{projection}"), batch, length, -1)
+        projected = linear(op, parameters, x, f"{name}.{projection}")
+        return projected if is_by_sequence else op.reshape(projected, batch, length, -1)
 
     heads = {
         "query": config.num_attention_heads,
@@ -127,7 +129,9 @@ def grouped_query_attention(
         rotary_interleaved=0,
         **(window if config.is_sliding(layer) else {}),
     )
-    mixed = op.reshape(op.Cast(attended, to=ir.DataType.FLOAT) if is_cast else attended, -1, config.q_size)
+    mixed = op.Cast(attended, to=ir.DataType.FLOAT) if is_cast else attended
+    if not is_by_sequence:
+        mixed = op.reshape(mixed, -1, config.q_size)
     return linear(op, parameters, mixed, f"{name}.o_proj"), LayerCache(present_key, present_value)
 
 

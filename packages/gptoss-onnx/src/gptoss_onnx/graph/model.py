@@ -65,10 +65,12 @@ def build_graph(
     if recipe.attention == "manual":
         attend = manual_attention(op, config, parameters, token_ids=token_ids, mask=mask, window_cache=window_cache)
     else:
-        attend = grouped_attention(op, config, parameters, token_ids=token_ids, mask=mask, probes=probes, dtype=dtype)
+        attend = grouped_attention(
+            op, config, parameters, token_ids=token_ids, mask=mask, probes=probes, dtype=dtype, recipe=recipe
+        )
     with op.scope("model.embed_tokens"):
-        rows = op.Gather(parameters.stored("model.embed_tokens.weight"), op.reshape(token_ids, -1), axis=0)
-        x = op.Cast(rows, to=ir.DataType.FLOAT)
+        ids = token_ids if recipe.is_by_sequence else op.reshape(token_ids, -1)
+        x = op.Cast(op.Gather(parameters.stored("model.embed_tokens.weight"), ids, axis=0), to=ir.DataType.FLOAT)
     report("embedding", x)
     present = []
     stream = Residual(x, recipe.has_fused_norms)
@@ -89,7 +91,9 @@ def build_graph(
         x, _ = stream.normed(op, parameters.float32("model.norm.weight"))
     report("final_norm", x)
     keep = op.initializer(ir.ArrayTensor(np.zeros(1, np.int64), LOGITS_TO_KEEP)) if static is None else None
-    logits = linear(op, parameters, x if keep is None else _last(op, x, token_ids, keep), "lm_head", has_bias=False)
+    if keep is not None:
+        x = _last(op, x, token_ids, keep, is_by_sequence=recipe.is_by_sequence)
+    logits = linear(op, parameters, x, "lm_head", has_bias=False)
 
     def output(name: str, value: ir.Value) -> ir.Value:
         sizes = specs[name].shape[1:]  # behind T
@@ -102,8 +106,9 @@ def build_graph(
     if keep is None:
         outputs = [output("logits", logits)]
     else:
-        shaped = op.reshape(logits, op.size(token_ids, 0), -1, config.vocab_size, name="outputs.logits")
-        outputs = [as_output(shaped, "logits", ir.DataType.FLOAT, batch_axis, "kept", config.vocab_size)]
+        if not recipe.is_by_sequence:
+            logits = op.reshape(logits, op.size(token_ids, 0), -1, config.vocab_size, name="outputs.logits")
+        outputs = [as_output(logits, "logits", ir.DataType.FLOAT, batch_axis, "kept", config.vocab_size)]
         inputs += [value for cache in past for value in (cache.key, cache.value)]
         for layer, cache in enumerate(present):
             outputs += cache_outputs(config, layer, cache, dtype)
@@ -112,9 +117,11 @@ def build_graph(
     return op.graph("gpt_oss", inputs, outputs)
 
 
-def _last(op: GraphBuilder, x: ir.Value, token_ids: ir.Value, keep: ir.Value) -> ir.Value:
-    """The rows of the last `keep` columns, of all where it is 0. x f32 [B · T, D], token_ids int64 [B, T]."""
+def _last(op: GraphBuilder, x: ir.Value, token_ids: ir.Value, keep: ir.Value, *, is_by_sequence: bool) -> ir.Value:
+    """The rows of the last `keep` columns, of all where it is 0. x f32 [B·T, D] or [B, T, D], token_ids [B, T]."""
     with op.scope("logits_to_keep"):
+        if is_by_sequence:
+            return op.slice(x, op.Neg(keep), INT64_MAX, axis=1)
         by_sequence = op.reshape(x, op.size(token_ids, 0), op.size(token_ids, 1), -1)
         return op.reshape(op.slice(by_sequence, op.Neg(keep), INT64_MAX, axis=1), -1, op.size(x, 1))
 

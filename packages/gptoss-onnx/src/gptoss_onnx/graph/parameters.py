@@ -43,7 +43,8 @@ class Kernel:
 class RoundedMatrix:
     """A dense matrix [out, columns], rounded to `bits` bits: codes uint8 [out, G, bytes], scales f32 [out, G].
 
-    How many columns a block has: `gptoss_onnx.recipe.ROUNDED_BLOCKS`. Codes of 8 bits are around 128; those of 4 bits around 8, two in a byte, the low one first.
+    How many columns a block has: `gptoss_onnx.recipe.ROUNDED_BLOCKS`. Codes of 8 bits are around 128; those of
+    4 bits around 8, two in a byte, the low one first.
     """
 
     codes: ir.Value

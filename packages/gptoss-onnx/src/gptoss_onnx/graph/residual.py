@@ -18,7 +18,7 @@ __all__ = ["Residual"]
 
 @dataclasses.dataclass(frozen=True)
 class Residual:
-    """Rows f32 [B·T, D].
+    """Rows f32 [B·T, D], or [B, T, D].
 
     Attributes:
         rows: The stream, without what is waiting.

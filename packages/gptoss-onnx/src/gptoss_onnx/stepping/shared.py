@@ -58,7 +58,11 @@ class SharedSteps:
         shared = shared.taken_over(room=int(after.max()))
         if is_real.shape[1] == 1 and is_real.all() and shared.lengths.min() > 0:
             every_sequence = np.arange(len(ids))
-            outputs = self._step(shared, None, ids, shared.lengths + 1, names, keep=1)
+            lengths = shared.lengths + 1
+            if list(names) == ["logits"]:
+                outputs = {"logits": self._decode(shared, ids, lengths)}
+            else:
+                outputs = self._step(shared, None, ids, lengths, names, keep=1)
             yield Piece(every_sequence, np.zeros(1, np.int64), outputs, shared.grown_by(is_real.sum(axis=1)))
             return
         for sequence in range(len(ids)):
@@ -74,6 +78,14 @@ class SharedSteps:
         if not is_real.any():
             yield Piece(np.zeros(0, np.int64), np.zeros(0, np.int64), {}, shared)
 
+    def _decode(self, cache: SharedCache, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """One token of every sequence: its logits, which the next step overwrites."""
+        decoding = cache.decoding(self._session)
+        decoding.ids[:] = ids
+        decoding.binding.bind_cpu_input("attention_mask", _attention_mask(lengths))
+        self._session.run_with_iobinding(decoding.binding)
+        return decoding.logits
+
     def _step(
         self,
         cache: SharedCache,
@@ -88,13 +100,17 @@ class SharedSteps:
 
         Logits come for the last `keep` columns.
         """
-        binding = cache.binding(self._session, sequence, names)
-        mask = np.arange(lengths.max()) < lengths[:, None]
+        binding = cache.binding(self._session, sequence)
         binding.bind_cpu_input("input_ids", np.ascontiguousarray(ids))
-        binding.bind_cpu_input("attention_mask", mask.astype(np.int64))
+        binding.bind_cpu_input("attention_mask", _attention_mask(lengths))
         binding.bind_ortvalue_input(LOGITS_TO_KEEP, ort.OrtValue.ortvalue_from_numpy(np.array([keep])))
         for name in names:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding)
         found = binding.get_outputs()[-len(names) :] if names else []
         return {name: value.numpy() for name, value in zip(names, found, strict=True)}
+
+
+def _attention_mask(lengths: np.ndarray) -> np.ndarray:
+    """1 where a sequence has a token, int64 [B, longest]."""
+    return (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)

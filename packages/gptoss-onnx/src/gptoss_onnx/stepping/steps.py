@@ -18,7 +18,7 @@ class Piece:
     Attributes:
         sequences: Which of the batch, int64 [b].
         columns: Which of the tokens [B, T] that were handed in, int64 [t].
-        outputs: Name → array [b, t, …].
+        outputs: Name → array [b, t, …]; the next run may overwrite them.
         cache: After this run.
     """
 
