@@ -6,8 +6,8 @@ The medium model: hidden 1024, ffn 512, 8 layers, 32 experts of which 4 are chos
 Each export, and each opening, has a process of its own, whose memory is told. Rates are measured with all
 contestants open in one process, turn by turn, a few tokens each: what else the machine does hits all
 alike. It is done twice, opened in either order, since who opens later is faster. CPU milliseconds a
-token say more than wall time where others use the machine too. The error is the relative L2 of the prompt's last logits from those of our portable export, which the tests hold against the
-official code.
+token say more than wall time where others use the machine too. The error is the relative L2 of the
+prompt's last logits from those of our portable export, which the tests hold against the official code.
 
 Of onnxruntime-genai there run our folder as it is, and what its own builder makes. For that, run this in an
 environment that has them: `pip install onnxruntime-genai transformers torch accelerate`. What is not
