@@ -115,14 +115,15 @@ def standalone(session: nox.Session, package: str) -> None:
 @nox.session(python=PYTHON, tags=["cpu"])
 @each_package
 def lowest(session: nox.Session, package: str) -> None:
-    """One package's tests but the slow ones, with the oldest versions that its pyproject.toml allows."""
+    """One package's tests with the oldest versions that its pyproject.toml allows: not the slow, nor all parameters."""
     family = [package, *siblings(package, with_extras=True)]
     editable = [argument for name in family for argument in ("-e", f"packages/{name}")]
     group = f"packages/{package}/pyproject.toml:test"
     session.install("--resolution=lowest-direct", f"--group={group}", *editable)
     # What an old library says of its newer neighbours is no news about us; other warnings stay errors.
     command = ["pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, "-W", "ignore::DeprecationWarning"]
-    session.run(*command, *session.posargs, env=SOON_COMPILED)
+    command += ["-p", "first_and_last"]
+    session.run(*command, *session.posargs, env=SOON_COMPILED | {"PYTHONPATH": str(ROOT / "tests" / "lowest")})
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
