@@ -243,6 +243,22 @@ def test_a_sequence_that_rests_is_not_disturbed(any_model, tokens, relative_l2):
     assert relative_l2(logits, full[[25, 20]]) <= TOLERANCE
 
 
+def test_a_sequence_that_is_alone_may_rest(any_model, tokens, relative_l2):
+    _, cache = any_model.prefill(any_model.init_cache(1), tokens[None, :20])
+    _, cache = any_model.decode_step(cache, tokens[:1], is_active=[False])
+    assert cache.lengths.tolist() == [20]
+    logits, _ = any_model.decode_step(cache, tokens[20:21])
+    assert relative_l2(logits, any_model.forward(tokens[None, :21])[0, 20:]) <= TOLERANCE
+
+
+def test_a_step_returns_logits_that_the_next_one_leaves_alone(any_model, tokens):
+    _, cache = any_model.prefill(any_model.init_cache(1), tokens[None, :20])
+    first, cache = any_model.decode_step(cache, tokens[20:21])
+    copy = first.copy()
+    any_model.decode_step(cache, tokens[21:22])
+    assert (first == copy).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("profile", "head_dim"), [("portable", 18), ("fast", 16)])
 def test_past_the_original_context_prefill_and_decode_agree_with_the_specification(

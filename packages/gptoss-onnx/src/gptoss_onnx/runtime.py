@@ -116,7 +116,7 @@ class OnnxModel:
         logits = np.zeros((len(ids), self.config.vocab_size), np.float32)
         for piece in self._steps.run(cache, ids, is_real, ["logits"], _chunk(prefill_length), last_only=True):
             cache = piece.cache
-            if ids.shape[1] == 1 and len(piece.sequences) == len(ids):  # a step of decoding
+            if ids.shape == (len(piece.sequences), len(piece.columns)) and ids.shape[1] == 1:  # a step of decoding
                 np.copyto(logits, piece.outputs["logits"][:, 0])
                 break
             for place, sequence in enumerate(piece.sequences):

@@ -41,9 +41,8 @@ LEAST_RUNTIME_FOR_LINKS = (1, 21)  # the oldest that looks for weights in a fold
 LINKED_FOLDER = "session.model_external_initializers_file_folder_path"
 # One operator for an RMSNorm saves a twentieth of a step, but sums its squares one after the other: for turbo only.
 NORM_FUSIONS = ("SimplifiedLayerNormFusion", "SkipLayerNormFusion")
-SMALLEST_ROUNDED_MATRIX = (
-    1 << 14
-)  # values of an expert's first matrix; below, rounding saves a quarter of a step at most
+# Values of an expert's first matrix. With fewer, rounding activations saves a quarter of a step at most.
+SMALLEST_ROUNDED_MATRIX = 1 << 14
 _LOG_ERRORS_ONLY = 3
 
 
