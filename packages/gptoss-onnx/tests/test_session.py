@@ -123,6 +123,13 @@ def test_prepacking_decides_the_mode(fast_runtime, tmp_path):
     assert seen == {"exact": "1", "turbo": "0"}
 
 
+def test_matrices_that_no_kernel_rounds_are_always_prepacked(fast_runtime, tmp_path):
+    config = tiny_config(hidden_size=160, intermediate_size=96)
+    folder = export_onnx(random_checkpoint(config, seed=1), tmp_path / "onnx", profile="fast", experts="float32")
+    options = OnnxModel.open(folder)._steps._session.get_session_options()
+    assert options.get_session_config_entry("session.disable_prepacking") == "0"
+
+
 def test_modes_that_an_export_does_not_have_are_refused(fast_folder, copied, tmp_path):
     with pytest.raises(OptionError, match="mode turbo needs an export with profile fast, and this one is portable"):
         OnnxModel.open(copied, mode="turbo")

@@ -97,6 +97,11 @@ class Recipe:
         return self.profile == "cuda" or (self.profile == "fast" and self.experts in ("int8", "float32"))
 
     @property
+    def rounds_when_prepacked(self) -> bool:
+        """Whether ONNX Runtime rounds activations where it may lay matrices out for its kernels."""
+        return not self.is_exact or (self.has_fused_experts and self.experts == "int8")
+
+    @property
     def is_by_sequence(self) -> bool:
         """Whether the stream is [B, T, D], which these operators take, and not [B·T, D]: fewer nodes in a step."""
         return self.has_merged_projections and self.has_fused_experts

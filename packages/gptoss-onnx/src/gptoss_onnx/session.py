@@ -77,7 +77,8 @@ def open_session(folder: Path, *, threads: int | None, mode: Mode = "exact") -> 
     if threads is not None and threads < 1:
         raise OptionError(f"threads is at least 1, or None for one a core, not {threads}")
     is_rounded = mode == "turbo" and _gains_by_rounding(metadata)
-    options = session_options(threads=threads, is_prepacked=metadata.recipe.profile == "portable" or is_rounded)
+    is_prepacked = is_rounded or not metadata.recipe.rounds_when_prepacked
+    options = session_options(threads=threads, is_prepacked=is_prepacked)
     model: Path | bytes = path
     if metadata.linked_folder is not None:
         options.add_session_config_entry(LINKED_FOLDER, str(metadata.linked_folder))
