@@ -5,7 +5,7 @@ of the tokens; and the cosines and sines of their positions.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -126,9 +126,15 @@ class Attention(nnx.Module):
         self, x: jax.Array, rotary: Rotary, places: Places, cache: C, record: ProbeRecorder, shards: Shards
     ) -> tuple[jax.Array, C]:
         """Attends over the new tokens, and over those in the cache if there is one."""
-        q = ops.apply_rope(self._heads(self.q_proj(x)), *rotary)
-        k = ops.apply_rope(self._heads(self.k_proj(x)), *rotary)
-        v = self._heads(self.v_proj(x))
+        B, T, _ = x.shape
+        rows = _rows(x)
+
+        def heads(projected: jax.Array) -> jax.Array:
+            return projected.reshape(B, T, -1, self.head_dim)
+
+        q = ops.apply_rope(heads(self.q_proj(rows)), *rotary)
+        k = ops.apply_rope(heads(self.k_proj(rows)), *rotary)
+        v = heads(self.v_proj(rows))
         record("query", q)
         record("key", k)
         record("value", v)
@@ -155,12 +161,9 @@ class Attention(nnx.Module):
             )
         else:
             mixed = attend(window=places.window)
-        attended = self.o_proj(mixed.reshape(*x.shape[:-1], -1), total=shards.sum_heads)
+        attended = self.o_proj(mixed.reshape(B * T, -1), total=shards.sum_heads).reshape(x.shape)
         record("attention_output", attended)
         return attended, cache
-
-    def _heads(self, x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:-1], -1, self.head_dim)
 
 
 class Router(nnx.Module):
@@ -172,7 +175,7 @@ class Router(nnx.Module):
         self.experts_per_token = config.experts_per_token
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Logits [B, T, E], indices of the chosen [B, T, k], best first, and their weights [B, T, k]."""
+        """Of tokens [M, D] logits [M, E], indices of the chosen [M, k], best first, and their weights [M, k]."""
         logits = ops.linear(x, _matrix(self.weight), _cast(self.bias, x))
         return logits, *ops.route_tokens(logits, experts_per_token=self.experts_per_token)
 
@@ -190,19 +193,19 @@ class Experts(nnx.Module):
         self.swiglu_limit = config.swiglu_limit
         self.moe = moe
 
-    def __call__(
-        self,
-        x: jax.Array,
-        indices: jax.Array,
-        weights: jax.Array,
-        is_real: jax.Array,
-        record: ProbeRecorder,
-        shards: Shards,
-    ) -> jax.Array:
-        """The weighted sum of each token's experts, [B, T, D]; zeros for padding."""
-        B, T, D = x.shape
-        chosen = jnp.where(is_real[..., None], indices, NOBODY).reshape(B * T, -1)
-        experts = ExpertWeights(
+    def __call__(self, x: jax.Array, chosen: jax.Array, weights: jax.Array, shards: Shards) -> jax.Array:
+        """The weighted sum of the chosen experts [M, k] of each token [M, D]."""
+        return shards.run_experts(self._run, x, chosen, weights, self._weights(x))
+
+    def inspect(self, x: jax.Array, chosen: jax.Array) -> Mapping[str, jax.Array]:
+        """The probes of what happens inside the chosen experts, each [M, k, …]."""
+        experts = self._weights(x)
+        inside = inspect_experts(x, chosen, experts, swiglu_alpha=SWIGLU_ALPHA, swiglu_limit=self.swiglu_limit)
+        return dict(zip(EXPERT_PROBES, inside, strict=True))
+
+    def _weights(self, x: jax.Array) -> ExpertWeights:
+        """As computing with x uses them."""
+        return ExpertWeights(
             gate_up_proj=unpack_value(self.gate_up_proj),
             gate_up_proj_bias=_cast(self.gate_up_proj_bias, x),
             down_proj=unpack_value(self.down_proj),
@@ -210,15 +213,6 @@ class Experts(nnx.Module):
             gate_up_update=_update(self.gate_up_lora),
             down_update=_update(self.down_lora),
         )
-        rows = x.reshape(B * T, D)
-        output = shards.run_experts(self._run, rows, chosen, weights.reshape(B * T, -1), experts)
-        if record.wants_any(EXPERT_PROBES):
-            inside = inspect_experts(rows, chosen, experts, swiglu_alpha=SWIGLU_ALPHA, swiglu_limit=self.swiglu_limit)
-            for probe, value in zip(EXPERT_PROBES, inside, strict=True):
-                record(probe, value.reshape(B, T, *value.shape[1:]))
-        output = output.reshape(B, T, D)
-        record("combined_output", output)
-        return output
 
     def _run(self, x: jax.Array, indices: jax.Array, weights: jax.Array, experts: ExpertWeights) -> jax.Array:
         """One strategy on tokens [M, D] and the experts that are here."""
@@ -236,12 +230,17 @@ class Mlp(nnx.Module):
         self.experts = Experts(parameters / "experts", config, moe=moe)
 
     def __call__(self, x: jax.Array, is_real: jax.Array, record: ProbeRecorder, shards: Shards) -> jax.Array:
-        """Routes every token to its experts."""
-        logits, indices, weights = self.router(x)
-        record("router_logits", logits)
-        record("router_indices", indices)
-        record("router_weights", weights)
-        return self.experts(x, indices, weights, is_real, record, shards)
+        """Routes every token to its experts; padding has none and becomes zeros."""
+        rows = _rows(x)
+        logits, indices, weights = self.router(rows)
+        chosen = jnp.where(is_real.reshape(-1, 1), indices, NOBODY)
+        output = self.experts(rows, chosen, weights, shards)
+        probes = {"router_logits": logits, "router_indices": indices, "router_weights": weights}
+        if record.wants_any(EXPERT_PROBES):
+            probes |= self.experts.inspect(rows, chosen)
+        for probe, value in (probes | {"combined_output": output}).items():
+            record(probe, value.reshape(*is_real.shape, *value.shape[1:]))
+        return output.reshape(x.shape)
 
 
 class DecoderLayer(nnx.Module):
@@ -269,6 +268,11 @@ class DecoderLayer(nnx.Module):
         x = ops.add_rounded(x, self.mlp(normed, places.positions >= 0, record, shards))
         record("output", x)
         return x, cache
+
+
+def _rows(x: jax.Array) -> jax.Array:
+    """[B, T, D] as [M, D], once for all that multiply it: the backward pass keeps an array for each reshaping."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _cast(parameter: nnx.Param[jax.Array] | PackedParam, x: jax.Array) -> jax.Array:

@@ -142,7 +142,7 @@ class _ForcedRouter(nnx.Module):
 
     def __init__(self, router: Any, indices: np.ndarray) -> None:
         self.router = router
-        self.indices = nnx.Variable(jnp.asarray(indices[None], jnp.int32))
+        self.indices = nnx.Variable(jnp.asarray(indices, jnp.int32))
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits, _, _ = self.router(x)

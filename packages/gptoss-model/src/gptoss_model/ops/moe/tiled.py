@@ -11,14 +11,14 @@ know. So the backward pass is written out: it goes the same way, computes each t
 gradient of one expert in f32, and writes it to its place once.
 
 Memory: one decoded expert, the rows and their outputs, M·k + R each, and R rows inside the loop; the
-backward pass keeps nothing but its arguments, and adds the gradient of one expert.
+backward pass keeps nothing but its arguments, M rows, and adds the gradient of one expert.
 """
 
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,14 @@ SMALLEST_TILE_ROWS = 8
 LARGEST_TILE_ROWS = 256  # above, a product gains no more
 TILE_COST_IN_ROWS = 12  # what a product costs besides its rows, on CPUs: 8 to 17 were measured
 
-type Inputs = tuple[jax.Array, jax.Array, list[jax.Array]]  # sorted rows, lengths of the runs, leaves of the experts
+
+class Inputs(NamedTuple):
+    """What is differentiated, and what the backward pass keeps."""
+
+    x: jax.Array  # [M, D]
+    tokens: jax.Array  # whose row stands where, sorted by expert, int32 [A]
+    runs: jax.Array  # how many rows each expert has, int32 [E]
+    leaves: list[jax.Array]  # of the experts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,33 +100,32 @@ def tiled_moe(
     chosen, order, runs = sort_by_expert(indices, experts.count)
     leaves, structure = jax.tree.flatten(experts)
     settings = Settings(tile_rows(A, experts.count), structure, swiglu_alpha, swiglu_limit)
-    outputs = _run_experts((x[order // k], runs, leaves), settings)
+    outputs = _run_experts(Inputs(x, order // k, runs, leaves), settings)
     ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32))
-    # Rows of nobody stand behind the last run, where its last tile may have written.
-    outputs = jnp.where((chosen < experts.count)[:, None], outputs[ranks], 0)
-    return combine_experts(outputs.reshape(M, k, -1), weights)
+    # Assignments to nobody stand behind the last run, where its last tile may have written; the very last row is zero.
+    ranks = jnp.where(chosen < experts.count, ranks, len(outputs) - 1)
+    return combine_experts(outputs[ranks].reshape(M, k, -1), weights)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
-    """Each expert on its run of rows: [A, D], in the order of the rows."""
-    rows, runs, leaves = inputs
+    """Each expert on its run of rows: [A + R, D], in their order; the last tile ends before the last row."""
+    x, tokens, runs, leaves = inputs
     experts, R = settings.experts(leaves), settings.rows
-    padded = _padded(rows, R)
+    rows = _sorted_rows(x, tokens, R)
 
     def visit(number: jax.Array, first: jax.Array, outputs: jax.Array) -> jax.Array:
-        expert = experts.expert(number, rows.dtype)
+        expert = experts.expert(number, x.dtype)
 
         def tile(turn: jax.Array, outputs: jax.Array) -> jax.Array:
             start = first + turn * R
-            result = settings.apply(lax.dynamic_slice_in_dim(padded, start, R), expert)
+            result = settings.apply(lax.dynamic_slice_in_dim(rows, start, R), expert)
             return lax.dynamic_update_slice_in_dim(outputs, result, start, axis=0)
 
         after: jax.Array = lax.fori_loop(0, -(-runs[number] // R), tile, outputs)
         return after
 
-    outputs = _for_each_expert(runs, visit, jnp.zeros_like(padded))
-    return outputs[: len(rows)]
+    return _for_each_expert(runs, visit, jnp.zeros_like(rows))
 
 
 def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Inputs]:
@@ -127,14 +133,14 @@ def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Inputs]:
 
 
 def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[Any]:
-    rows, runs, leaves = inputs
+    x, tokens, runs, leaves = inputs
     experts, R = settings.experts(leaves), settings.rows
-    padded, d_outputs = _padded(rows, R), _padded(gradient, R)
+    rows = _sorted_rows(x, tokens, R)
     trained = {name: array for name in Expert._fields if (array := _floats(getattr(experts, name))) is not None}
 
     def visit(number: jax.Array, first: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
         d_rows, d_experts = state
-        expert = experts.expert(number, rows.dtype)
+        expert = experts.expert(number, x.dtype)
 
         def tile(turn: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
             d_rows, d_expert = state
@@ -142,10 +148,10 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
             is_its_own = (turn * R + jnp.arange(R) < runs[number])[:, None]
             _, pull_back = jax.vjp(
                 lambda part, arrays: settings.apply(part, expert._replace(**arrays)),
-                lax.dynamic_slice_in_dim(padded, start, R),
+                lax.dynamic_slice_in_dim(rows, start, R),
                 {name: getattr(expert, name) for name in trained},
             )
-            d_part, more = pull_back(jnp.where(is_its_own, lax.dynamic_slice_in_dim(d_outputs, start, R), 0))
+            d_part, more = pull_back(jnp.where(is_its_own, lax.dynamic_slice_in_dim(gradient, start, R), 0))
             d_rows = lax.dynamic_update_slice_in_dim(d_rows, d_part, start, axis=0)
             return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
 
@@ -162,9 +168,10 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
             written[name] = jax.tree.map(write, totals, d_expert[name])
         return d_rows, written
 
-    d_rows, d_experts = _for_each_expert(runs, visit, (jnp.zeros_like(padded), jax.tree.map(jnp.zeros_like, trained)))
+    d_rows, d_experts = _for_each_expert(runs, visit, (jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)))
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
-    return (without_integers((d_rows[: len(rows)], runs, d_leaves)),)
+    d_x = jnp.zeros_like(x).at[tokens].add(d_rows[: len(tokens)])
+    return (without_integers(Inputs(d_x, tokens, runs, d_leaves)),)
 
 
 _run_experts.defvjp(_forward, _backward)
@@ -183,9 +190,9 @@ def _for_each_expert[S](runs: jax.Array, visit: Callable[[jax.Array, jax.Array, 
     return result
 
 
-def _padded(rows: jax.Array, R: int) -> jax.Array:
-    """With room for the tile that begins at the last row."""
-    return jnp.pad(rows, ((0, R), (0, 0)))
+def _sorted_rows(x: jax.Array, tokens: jax.Array, R: int) -> jax.Array:
+    """The tokens' rows, and R of no meaning: room for the tile that begins at the last row."""
+    return x[jnp.pad(tokens, (0, R))]
 
 
 def _floats(matrices: Any) -> jax.Array | LowRank | None:
