@@ -10,8 +10,8 @@ How often the loops turn depends on the routing, which reverse-mode differentiat
 know. So the backward pass is written out: it goes the same way, computes each tile anew, adds up the
 gradient of one expert in f32, and writes it to its place once.
 
-Memory: one decoded expert, the rows and their outputs, M·k + R each, and R rows inside the loop; the
-backward pass keeps nothing but its arguments, M rows, and adds the gradient of one expert.
+Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop; the
+backward pass, in tiles of 2R, keeps nothing but its arguments, M rows, and adds the gradient of one expert.
 """
 
 import dataclasses
@@ -37,6 +37,7 @@ __all__ = ["tile_rows", "tiled_moe"]
 SMALLEST_TILE_ROWS = 8
 LARGEST_TILE_ROWS = 256  # above, a product gains no more
 TILE_COST_IN_ROWS = 12  # what a product costs besides its rows, on CPUs: 8 to 17 were measured
+BACKWARD_TILES = 2  # as many rows: there each tile adds to the gradient of its expert's matrices
 
 
 class Inputs(NamedTuple):
@@ -54,12 +55,14 @@ class Settings:
 
     Attributes:
         rows: Of a tile, R.
+        backward_rows: Of a tile of the backward pass, at least R.
         structure: Of the experts, whose leaves are given: JAX may then fill in whatever it likes.
         alpha: Slope of SwiGLU's sigmoid.
         limit: SwiGLU's clamp.
     """
 
     rows: int
+    backward_rows: int
     structure: PyTreeDef
     alpha: float
     limit: float
@@ -99,7 +102,8 @@ def tiled_moe(
     A = M * k
     chosen, order, runs = sort_by_expert(indices, experts.count)
     leaves, structure = jax.tree.flatten(experts)
-    settings = Settings(tile_rows(A, experts.count), structure, swiglu_alpha, swiglu_limit)
+    R = tile_rows(A, experts.count)
+    settings = Settings(R, R * BACKWARD_TILES, structure, swiglu_alpha, swiglu_limit)
     outputs = _run_experts(Inputs(x, order // k, runs, leaves), settings)
     ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32))
     # Assignments to nobody stand behind the last run, where its last tile may have written; the very last row is zero.
@@ -109,10 +113,10 @@ def tiled_moe(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
-    """Each expert on its run of rows: [A + R, D], in their order; the last tile ends before the last row."""
+    """Each expert on its run of rows: [A + 2R, D], in their order; no tile reaches the last row."""
     x, tokens, runs, leaves = inputs
     experts, R = settings.experts(leaves), settings.rows
-    rows = _sorted_rows(x, tokens, R)
+    rows = _sorted_rows(x, tokens, settings)
 
     def visit(number: jax.Array, first: jax.Array, outputs: jax.Array) -> jax.Array:
         expert = experts.expert(number, x.dtype)
@@ -134,8 +138,8 @@ def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Inputs]:
 
 def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[Any]:
     x, tokens, runs, leaves = inputs
-    experts, R = settings.experts(leaves), settings.rows
-    rows = _sorted_rows(x, tokens, R)
+    experts, R = settings.experts(leaves), settings.backward_rows
+    rows = _sorted_rows(x, tokens, settings)
     trained = {name: array for name in Expert._fields if (array := _floats(getattr(experts, name))) is not None}
 
     def visit(number: jax.Array, first: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -190,9 +194,9 @@ def _for_each_expert[S](runs: jax.Array, visit: Callable[[jax.Array, jax.Array, 
     return result
 
 
-def _sorted_rows(x: jax.Array, tokens: jax.Array, R: int) -> jax.Array:
-    """The tokens' rows, and R of no meaning: room for the tile that begins at the last row."""
-    return x[jnp.pad(tokens, (0, R))]
+def _sorted_rows(x: jax.Array, tokens: jax.Array, settings: Settings) -> jax.Array:
+    """The tokens' rows, and some of no meaning: room for the tile that begins at the last row."""
+    return x[jnp.pad(tokens, (0, settings.backward_rows))]
 
 
 def _floats(matrices: Any) -> jax.Array | LowRank | None:
