@@ -197,7 +197,7 @@ def _activation_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRu
     D, k, T = geometry.hidden_size, geometry.experts_per_token, rules.tensor
     heads = (geometry.q_size + 2 * geometry.kv_size) // T
     experts = k * (3 * geometry.intermediate_size // T + D)  # of each assignment: gate, up and the product; the result
-    layer = tokens * (6 * D + 2 * heads + experts) * itemsize
+    layer = tokens * (4 * D + 2 * heads + experts) * itemsize
     kept = {
         "full": tokens * D * itemsize,
         "dots": tokens * (4 * D + heads + experts) * itemsize,
