@@ -135,9 +135,11 @@ def oracles(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON, tags=["cpu"])
 def extras(session: nox.Session) -> None:
-    """What gptoss-train does with optional libraries: Hugging Face datasets, TensorBoard."""
-    install_locked(session, "--package=gptoss-train", "--extra=datasets", "--extra=tensorboard", "--group=test")
-    tests = [f"packages/gptoss-train/tests/{name}.py" for name in ("data/sources/test_huggingface", "test_sinks")]
+    """What gptoss-train does with optional libraries: Hugging Face datasets, TensorBoard, Google's storage."""
+    optional = [f"--extra={name}" for name in ("datasets", "gcs", "tensorboard")]
+    install_locked(session, "--package=gptoss-train", *optional, "--group=test", "--group=storage")
+    names = ("data/sources/test_huggingface", "test_cloud_storage", "test_sinks")
+    tests = [f"packages/gptoss-train/tests/{name}.py" for name in names]
     session.run("pytest", *tests, *session.posargs, env=COMPILED)
 
 

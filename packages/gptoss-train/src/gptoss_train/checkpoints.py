@@ -9,6 +9,7 @@ What an interrupted save leaves behind is removed when the run goes on.
 import contextlib
 import dataclasses
 import errno
+import importlib.util
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from gptoss_weights import CheckpointError, NotEnoughSpaceError
+from gptoss_weights import CheckpointError, MissingDependencyError, NotEnoughSpaceError
 
 from gptoss_train.config import CheckpointConfig
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
@@ -50,14 +51,18 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Args:
-        run_folder: The folder, or URL, of the run.
+        run_folder: The folder, or gs:// URL, of the run.
         config: When to save and what to keep.
+
+    Raises:
+        CheckpointError: a URL of another kind.
+        MissingDependencyError: gs://, without the extra `gcs`.
     """
 
     def __init__(self, run_folder: str, config: CheckpointConfig) -> None:
         _quiet()
         self.config = config
-        self.folder = f"{_absolute(run_folder)}/{FOLDER}"
+        self.folder = f"{_location(run_folder)}/{FOLDER}"
         options = ocp.CheckpointManagerOptions(
             max_to_keep=config.keep_last,
             keep_period=config.keep_every,
@@ -163,7 +168,7 @@ def read_saved_run(run_folder: str) -> SavedRun:
         CheckpointError: there is none.
     """
     manager = _reader(run_folder)
-    return _said_by(manager, f"{_absolute(run_folder)}/{FOLDER}", manager.latest_step())
+    return _said_by(manager, f"{_location(run_folder)}/{FOLDER}", manager.latest_step())
 
 
 def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, SavedArray]:
@@ -177,12 +182,12 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
         CheckpointError: there is none, or it is damaged or of another model.
     """
     step = _reader(run_folder).latest_step()
-    return open_saved_arrays(f"{_absolute(run_folder)}/{FOLDER}/{step}/parameters", shapes)
+    return open_saved_arrays(f"{_location(run_folder)}/{FOLDER}/{step}/parameters", shapes)
 
 
 def _reader(run_folder: str) -> Any:
     _quiet()
-    folder = f"{_absolute(run_folder)}/{FOLDER}"
+    folder = f"{_location(run_folder)}/{FOLDER}"
     if "://" not in folder and not Path(folder).is_dir():
         raise CheckpointError("there is no run that was saved", where=run_folder, expected=f"a folder {FOLDER} in it")
     manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
@@ -203,8 +208,21 @@ def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
-def _absolute(folder: str) -> str:
-    return folder if "://" in folder else str(Path(folder).absolute())
+def _location(folder: str) -> str:
+    """The absolute path of a folder, or the URL that it is.
+
+    Raises:
+        CheckpointError: a URL of another kind than gs://.
+        MissingDependencyError: the extra for those is missing.
+    """
+    scheme, is_url, _ = folder.partition("://")
+    if not is_url:
+        return str(Path(folder).absolute())
+    if scheme != "gs":
+        raise CheckpointError("checkpoints cannot be there", where=folder, expected="a folder, or a gs:// URL")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise MissingDependencyError("gs:// needs gcsfs", where=folder, fix="Install gptoss-train[gcs].")
+    return folder
 
 
 def _first_line(error: Exception) -> str:

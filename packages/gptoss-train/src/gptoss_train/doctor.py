@@ -11,6 +11,7 @@ __all__ = ["FEATURES", "Diagnosis", "diagnose"]
 PACKAGE = "gptoss-train"
 FEATURES: Mapping[str, tuple[str, str]] = {
     "datasets": ("datasets", "read datasets of Hugging Face"),
+    "gcs": ("gcsfs", "keep checkpoints at gs:// URLs"),
     "tensorboard": ("tensorboardX", "write metrics for TensorBoard"),
     "wandb": ("wandb", "send metrics to Weights & Biases"),
 }

@@ -1,0 +1,107 @@
+"""Runs whose checkpoints are at gs:// URLs, with a local server in the place of Google's."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from gptoss_train.checkpoints import read_saved_run
+from gptoss_train.metrics import read_metrics
+from gptoss_weights import CheckpointError, MissingDependencyError
+
+needs_storage = pytest.mark.skipif(
+    importlib.util.find_spec("gcsfs") is None or importlib.util.find_spec("gcp_storage_emulator") is None,
+    reason="needs the extra `gcs` and an emulator (session extras)",
+)
+URL = "gs://bucket/runs"
+START_S = 30
+
+
+@pytest.fixture(scope="module")
+def storage():
+    """Environment variables that lead Google's clients to the local server."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port = found.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("storage_emulator.py")), str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address, deadline = f"http://localhost:{port}", time.monotonic() + START_S
+    while True:
+        try:
+            urllib.request.urlopen(address).close()
+            break
+        except OSError:
+            assert server.poll() is None, "the emulator ended"
+            assert time.monotonic() < deadline, "the emulator does not answer"
+            time.sleep(0.1)
+    yield {"STORAGE_EMULATOR_HOST": address, "TENSORSTORE_GCS_HTTP_URL": address, "GOOGLE_AUTH_TOKEN_FOR_TESTING": "x"}
+    server.kill()
+    server.wait()
+
+
+def command(*arguments: object, folder: Path, environment: dict[str, str], code: int = 0) -> str:
+    """What a command of the package prints, started in a folder."""
+    program = [str(Path(sys.executable).with_name("gptoss-train")), *map(str, arguments)]
+    done = subprocess.run(
+        program, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@needs_storage
+def test_a_run_at_gs_goes_on_and_goes_home_as_one_on_disk(storage, checkpoint_folder, tmp_path):
+    config = {
+        "model": str(checkpoint_folder),
+        "run_name": "run",
+        "batch_size": 2,
+        "sequence_length": 24,
+        "data": {"source": "synthetic"},
+        "optimizer": {"schedule": "constant"},
+        "checkpoint": {"every": 2},
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+
+    def go(*arguments: object) -> str:
+        return command(*arguments, folder=tmp_path, environment=storage)
+
+    go("finetune", "config.yaml", "steps=4", "output=here")
+    go("finetune", "config.yaml", "steps=2", f"output={URL}")
+    assert "goes on after step 2" in go("finetune", "config.yaml", "steps=4", f"output={URL}")
+    [here, there] = (
+        [line["loss"] for line in read_metrics(tmp_path / x / "run/metrics.jsonl")] for x in ("here", "runs")
+    )
+    assert len(here) == 4
+    assert there == here
+    go("export", "here/run", "from-here")
+    go("export", f"{URL}/run", "from-there")
+    assert digests(tmp_path / "from-there") == digests(tmp_path / "from-here")
+    missing = command("export", f"{URL}/nothing", "out", folder=tmp_path, environment=storage, code=3)
+    assert f"error: {URL}/nothing/checkpoints: the run has no checkpoint" in missing
+
+
+def test_gs_without_its_library_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match=r"gs:// needs gcsfs. Install gptoss-train\[gcs\]"):
+        read_saved_run(f"{URL}/run")
+
+
+def test_other_urls_are_refused():
+    with pytest.raises(
+        CheckpointError, match="s3://bucket/run: checkpoints cannot be there; expected a folder, or a gs"
+    ):
+        read_saved_run("s3://bucket/run")
