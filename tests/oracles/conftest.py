@@ -1,7 +1,9 @@
 """What the oracles share: the sources, prompts, and the reference goldens as traces."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +35,41 @@ def jax() -> Source:
 def onnx() -> Source:
     """gptoss-onnx; one thread, for the graphs are tiny."""
     return make_source("onnx", threads=1)
+
+
+@pytest.fixture(scope="session")
+def transformers() -> Any:
+    """The library."""
+    return pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+@pytest.fixture(scope="session")
+def load_in_transformers(transformers: Any) -> Callable[[Path], Any]:
+    """Loads a folder as transformers does, MXFP4 dequantised, to compute in float32."""
+    import torch
+
+    def load(folder: Path) -> Any:
+        options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
+        if "quantization_config" in json.loads((folder / "config.json").read_text()):
+            options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options).eval()
+        assert type(model).__name__ == "GptOssForCausalLM"
+        return model
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def torch_logits() -> Callable[[Any, list[int]], np.ndarray]:
+    """Logits [T, V] of a model of transformers, or of PEFT around one."""
+    import torch
+
+    def compute(model: Any, tokens: list[int]) -> np.ndarray:
+        with torch.no_grad():
+            found: np.ndarray = model(torch.tensor([tokens])).logits[0].numpy()
+        return found
+
+    return compute
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Live: PEFT loads our adapters over transformers' model, and computes what our merged checkpoint does there."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ PROMPT_LENGTH = 29  # past the window of 11
     ],
 )
 def test_peft_computes_what_the_merged_checkpoint_does(
-    parts: tuple[str, ...], with_router: bool, is_packed: bool, tmp_path: Path
+    parts: tuple[str, ...],
+    with_router: bool,
+    is_packed: bool,
+    tmp_path: Path,
+    load_in_transformers: Callable[[Path], Any],
+    torch_logits: Callable[[Any, list[int]], np.ndarray],
 ) -> None:
     import peft
 
@@ -47,11 +53,10 @@ def test_peft_computes_what_the_merged_checkpoint_does(
     save_peft_adapter(adapter, tmp_path / "adapter", config=base.config, base_model=str(tmp_path / "base"))
     tokens = np.random.default_rng(1).integers(0, base.config.vocab_size, PROMPT_LENGTH).tolist()
     expected = our_logits(merged(base, adapter), tokens)
-    theirs = load(tmp_path / "base", is_packed=is_packed)
-    assert relative(logits(theirs, tokens), expected) > 0.01  # the adapter does something
-    assert (
-        relative(logits(peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval(), tokens), expected) < LIMIT
-    )
+    theirs = load_in_transformers(tmp_path / "base")
+    assert relative(torch_logits(theirs, tokens), expected) > 0.01  # the adapter does something
+    adapted = peft.PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    assert relative(torch_logits(adapted, tokens), expected) < LIMIT
 
 
 def our_logits(checkpoint: Checkpoint, tokens: list[int]) -> np.ndarray:
@@ -80,24 +85,6 @@ def random_adapter(config: GptOssConfig, parts: tuple[str, ...], *, with_router:
             replaced[f"model.layers.{layer}.mlp.router.weight"] = rng.normal(0, 0.1, (E, D)).astype(np.float32)
             replaced[f"model.layers.{layer}.mlp.router.bias"] = rng.normal(0, 0.1, E).astype(np.float32)
     return Adapter(updates=updates, replaced=replaced, rank=RANK, alpha=ALPHA)
-
-
-def load(folder: Path, *, is_packed: bool) -> Any:
-    import torch
-    import transformers
-
-    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
-    if is_packed:
-        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, **options).eval()
-
-
-def logits(model: Any, tokens: list[int]) -> np.ndarray:
-    import torch
-
-    with torch.no_grad():
-        found: np.ndarray = model(torch.tensor([tokens])).logits[0].numpy()
-    return found
 
 
 def relative(found: np.ndarray, expected: np.ndarray) -> float:

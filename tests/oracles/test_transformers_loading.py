@@ -17,24 +17,17 @@ PROMPT_LENGTH = 29  # past the window of 11
 
 
 @pytest.fixture
-def transformers() -> Any:
-    return pytest.importorskip("transformers", reason="transformers is not installed")
+def logits(
+    load_in_transformers: Callable[[Path], Any], torch_logits: Callable[[Any, list[int]], np.ndarray]
+) -> Callable[[Path, list[int]], np.ndarray]:
+    """Logits [T, V] of a folder as transformers loads it."""
 
+    def compute(folder: Path, tokens: list[int]) -> np.ndarray:
+        found = torch_logits(load_in_transformers(folder), tokens)
+        gc.collect()
+        return found
 
-def logits(transformers: Any, folder: Path, tokens: list[int]) -> np.ndarray:
-    """Logits [T, V] of a folder as transformers loads it, MXFP4 dequantised, computed in float32."""
-    import torch
-
-    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": "eager"}
-    if "quantization_config" in json.loads((folder / "config.json").read_text()):
-        options["quantization_config"] = transformers.Mxfp4Config(dequantize=True)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
-    assert type(model).__name__ == "GptOssForCausalLM"
-    with torch.no_grad():
-        result = model(torch.tensor([tokens])).logits[0].numpy()
-    del model
-    gc.collect()
-    return result
+    return compute
 
 
 def official_logits(folder: Path, tokens: list[int]) -> np.ndarray:
@@ -56,7 +49,7 @@ def original(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("max_shard_bytes", [None, 200_000])
 @pytest.mark.parametrize("target", ["hf", "hf-bf16"])
 def test_logits_are_those_of_the_official_code(
-    transformers: Any,
+    logits: Callable[[Path, list[int]], np.ndarray],
     official: Any,
     original: Path,
     make_prompt: Callable[[GptOssConfig, int], list[int]],
@@ -68,25 +61,28 @@ def test_logits_are_those_of_the_official_code(
     tokens = make_prompt(checkpoint.config, PROMPT_LENGTH)
     save_checkpoint(checkpoint, tmp_path / "converted", format=target, max_shard_bytes=max_shard_bytes)
     expected = official.record(checkpoint, tokens).arrays["logits"]
-    found = logits(transformers, tmp_path / "converted", tokens)
+    found = logits(tmp_path / "converted", tokens)
     assert np.linalg.norm(found - expected) / np.linalg.norm(expected) < 1e-5
 
 
 def test_both_layouts_give_the_same_logits_bit_by_bit(
-    transformers: Any, original: Path, make_prompt: Callable[[GptOssConfig, int], list[int]], tmp_path: Path
+    logits: Callable[[Path, list[int]], np.ndarray],
+    original: Path,
+    make_prompt: Callable[[GptOssConfig, int], list[int]],
+    tmp_path: Path,
 ) -> None:
     checkpoint = open_checkpoint(original)
     tokens = make_prompt(checkpoint.config, PROMPT_LENGTH)
     results = []
     for target in ("hf", "hf-bf16"):
         save_checkpoint(checkpoint, tmp_path / target, format=target)
-        results.append(logits(transformers, tmp_path / target, tokens))
+        results.append(logits(tmp_path / target, tokens))
     np.testing.assert_array_equal(*results)
 
 
 @pytest.mark.parametrize("way", ["hf-bf16", "flax", "orbax-scanned", "orbax-unscanned"])
 def test_what_came_through_plain_experts_computes_the_same(
-    transformers: Any,
+    logits: Callable[[Path, list[int]], np.ndarray],
     original: Path,
     make_prompt: Callable[[GptOssConfig, int], list[int]],
     way: Any,
@@ -101,9 +97,9 @@ def test_what_came_through_plain_experts_computes_the_same(
     for target in ("hf", "hf-bf16", "openai"):
         convert_checkpoint(open_checkpoint(between), tmp_path / target, format=target)
     save_checkpoint(source, tmp_path / "direct", format="hf")
-    expected = logits(transformers, tmp_path / "direct", tokens)
+    expected = logits(tmp_path / "direct", tokens)
     for target in ("hf", "hf-bf16"):
-        np.testing.assert_array_equal(logits(transformers, tmp_path / target, tokens), expected)
+        np.testing.assert_array_equal(logits(tmp_path / target, tokens), expected)
     np.testing.assert_array_equal(*(official_logits(folder, tokens) for folder in (original, tmp_path / "openai")))
 
 

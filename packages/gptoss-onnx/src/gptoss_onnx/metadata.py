@@ -106,8 +106,9 @@ class ModelMetadata:
                 versions=document["versions"],
             )
         except (KeyError, TypeError, ValueError) as error:
+            what = f"there is no {_PREFIX}{error.args[0]}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(
-                f"the model does not carry the metadata of a gptoss-onnx export ({error!r})",
+                f"the model does not carry the metadata of a gptoss-onnx export ({what})",
                 where=where,
                 fix="Export the checkpoint again with `gptoss-onnx export`.",
             ) from None

@@ -162,15 +162,16 @@ def _train(config: "TrainConfig", method: "Method") -> None:
             click.echo(text, err=True)
 
     folder = local_folder(config)
+    is_reported = is_first and config.log.report
     try:
         outcome = train(run, batches, evaluation=evaluation, say=say)
-    except TrainingError:  # what led there is to be seen
-        if is_first and config.log.report:
-            write_report(folder, title=config.run_name)
+    except TrainingError:
+        if is_reported:
+            write_report(folder, title=config.run_name)  # what led there is to be seen
         raise
+    if is_reported:
+        write_report(folder, title=config.run_name)
     if is_first:
-        if config.log.report:
-            write_report(folder, title=config.run_name)
         steps = int(outcome.state.step)
         losses = (
             f"loss {_shown(outcome.first_loss)} → {_shown(outcome.last_loss)}" if steps > outcome.first_step else ""
