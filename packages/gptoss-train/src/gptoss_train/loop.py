@@ -124,17 +124,15 @@ def train(
                 say(f"goes on after step {int(state.step)}")
         first_step = int(state.step)
         sinks: list[MetricSink] = []
-        metrics = None
         if jax.process_index() == 0:
-            metrics = MetricsFile(folder / "metrics.jsonl", after_step=first_step)
-            closing.callback(metrics.close)
+            sinks.append(MetricsFile(folder / "metrics.jsonl", after_step=first_step))
             write_durably(folder / "config.yaml", config_as_yaml(config).encode())
             _note_event(folder, {"event": "resume" if first_step else "start", "step": first_step, "time": time.time()})
-            sinks = open_sinks(config, folder)
-            for sink in sinks:
-                closing.callback(sink.close)
+            sinks += [*open_sinks(config, folder), ProgressBar(config.steps)]
+        for sink in sinks:
+            closing.callback(sink.close)
         with stop_requests() as request:
-            return _steps(run, state, batches, checkpoints, evaluation, metrics, sinks, request.wanted, say)
+            return _steps(run, state, batches, checkpoints, evaluation, sinks, request.wanted, say)
 
 
 def _steps(
@@ -143,7 +141,6 @@ def _steps(
     batches: BatchIterator,
     checkpoints: "Checkpoints | None",
     evaluation: Evaluation | None,
-    metrics: MetricsFile | None,
     sinks: list[MetricSink],
     stop_signal: Callable[[], Signals | None],
     say: Callable[[str], object],
@@ -151,7 +148,6 @@ def _steps(
     config = run.config
     identity = {"method": run.method, "config": config_as_yaml(config), "geometry": run.geometry.numbers()}
     first_step = int(state.step)
-    bar = ProgressBar(config.steps) if metrics is not None else None
     audit = Audit(run.frozen) if run.method == "lora" and first_step < config.lora.audit_steps else None
     audited: AuditResult | None = None
     failure: TrainingError | None = None
@@ -161,8 +157,6 @@ def _steps(
     make_step: Step | None = None
     is_out_of_data = False
     for step in range(first_step + 1, config.steps + 1):
-        if bar is not None and not losses:
-            bar.say("compiling")
         started = time.perf_counter()
         try:
             batch = next(batches)
@@ -194,12 +188,8 @@ def _steps(
         if evaluation is not None and not failure and (is_last or step % config.evaluation.every == 0):
             evaluated = evaluation.loss(state.parameters, run)
             line["evaluation_loss"] = json_number(evaluated)
-        if metrics is not None:
-            metrics.write(line)
         for sink in sinks:
             sink.write(line)
-        if bar is not None:
-            bar.show(line)
         received = stop_signal()
         if checkpoints is not None and (checkpoints.is_due(step) or is_last or received or failure):
             checkpoints.save(state, batches.get_state(), identity)
@@ -212,8 +202,6 @@ def _steps(
         checkpoints.save(state, batches.get_state(), identity)
     if checkpoints is not None:
         checkpoints.wait()
-    if bar is not None:
-        bar.clear()
     if failure:
         raise failure
     return Outcome(

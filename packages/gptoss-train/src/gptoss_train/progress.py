@@ -13,7 +13,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 class ProgressBar:
-    """Steps that are done, of how many.
+    """Steps that are done, of how many; before the first one, that the step is being compiled.
 
     Args:
         steps: All of them.
@@ -22,23 +22,20 @@ class ProgressBar:
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._is_shown = sys.stderr.isatty()
+        self._show("compiling …")
 
-    def say(self, text: str) -> None:
-        """Shows what is being done."""
-        if self._is_shown:
-            click.echo(f"{CLEAR_LINE}{text} …", err=True, nl=False)
-
-    def show(self, line: Mapping[str, Any]) -> None:
+    def write(self, line: Mapping[str, Any]) -> None:
         """Shows a step's line."""
-        if not self._is_shown:
-            return
         filled = WIDTH * line["step"] // self._steps
         bar = "█" * filled + "░" * (WIDTH - filled)
         loss = "no number" if line["loss"] is None else f"{line['loss']:.4f}"
         text = f"{bar} {line['step']}/{self._steps}  loss {loss}  {line['tokens_per_second']:.0f} tokens/s"
-        click.echo(f"{CLEAR_LINE}{text}", err=True, nl=False)
+        self._show(text)
 
-    def clear(self) -> None:
+    def close(self) -> None:
         """Takes it away."""
+        self._show("")
+
+    def _show(self, text: str) -> None:
         if self._is_shown:
-            click.echo(CLEAR_LINE, err=True, nl=False)
+            click.echo(f"{CLEAR_LINE}{text}", err=True, nl=False)

@@ -56,7 +56,7 @@ def test_doctor_names_features_that_are_missing():
     found = json.loads(run("doctor", "--json"))
     assert found["devices"]
     features = {feature["name"] for feature in found["features"]}
-    assert features == {"datasets", "tensorboard", "wandb"}
+    assert features == {"datasets", "gcs", "tensorboard", "wandb"}
 
 
 @pytest.mark.slow

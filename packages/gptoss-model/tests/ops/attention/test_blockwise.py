@@ -54,6 +54,34 @@ def test_visited_blocks_come_first():
     assert sorted(blocks.visited[0, : int(blocks.counts[0])].tolist()) == [0, 2]
 
 
+@pytest.mark.parametrize(
+    ("length", "queries", "keys", "most"), [(24, 24, 24, 1), (300, 32, 64, 3), (600, 64, 64, 3), (4096, 64, 128, 2)]
+)
+def test_blocks_of_a_window_that_is_known_only_when_it_runs_grow_with_the_sequence(length, queries, keys, most):
+    blocks = visits(range(length), range(length), jnp.int32(128))
+    assert (blocks.queries, blocks.keys) == (queries, keys)
+    assert int(blocks.counts.max()) == most
+
+
+@pytest.mark.parametrize("window", [128, 2**30])
+def test_many_blocks_of_such_a_window_give_the_formula_and_its_gradient(window, relative_error):
+    T = 300
+    keys = jax.random.split(jax.random.key(window % 7), 4)
+    arrays = [jax.random.normal(key, (2, T, heads, H)) for key, heads in zip(keys, (N, K, K), strict=False)]
+    arrays.append(jax.random.normal(keys[3], (N,)))
+    positions = jnp.broadcast_to(jnp.arange(T), (2, T))
+
+    def weighed(strategy, window, arrays):
+        out = strategy(*arrays, query_positions=positions, key_positions=positions, window=window)
+        return (out * jnp.cos(jnp.arange(out.size)).reshape(out.shape)).sum(), out
+
+    slope = jax.grad(weighed, argnums=2, has_aux=True)
+    found = jax.jit(functools.partial(slope, blockwise_attention))(jnp.int32(window), arrays)
+    expected = slope(reference_attention, window, arrays)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert relative_error(one, other) < 1e-5
+
+
 @pytest.mark.parametrize("window", [None, 64])
 def test_memory_of_a_longer_prompt_grows_with_its_rows_not_with_its_scores(window):
     short, long = (temporary_bytes(blockwise_attention, T, T, window) for T in (2048, 8192))

@@ -37,11 +37,10 @@ __all__ = ["Blocks", "blockwise_attention", "cut_into_blocks"]
 # scores should stay in the cache. Not measured on accelerators, where each turn of the loop has its price.
 BLOCK_ROWS = {"cpu": (32, 256), "gpu": (256, 512), "tpu": (256, 512)}
 SMALLEST_KEY_BLOCK = 64
-# Where the window is known only when it runs, as in training, with its twice as many products: measured on two cores
-# (8 heads × 64), a step takes 0.89 to 0.95 of the time that it would take in blocks as above. Long sequences have
-# larger blocks, for each turn of the loop has its price.
+# Fewest and most of each where the window is known only when it runs, as in training. Measured on two cores (8 heads
+# × 64): a step takes 0.89 to 0.95 of the time that it takes with the blocks above.
 TRACED_ROWS = {"cpu": ((32, 64), (64, 128)), "gpu": ((256, 256), (512, 512)), "tpu": ((256, 256), (512, 512))}
-BLOCKS_OF_A_SEQUENCE = 8, 32  # of queries and of keys, as far as those bounds allow
+FEWEST_BLOCKS_OF_QUERIES, FEWEST_BLOCKS_OF_KEYS = 8, 32  # within those bounds, for each turn of the loop has its price
 # For a few queries, whose scores are small. The last block is read whole, however little of it is filled:
 # on two cores, 128 tokens in a cache of 1536, blocks of 2048 took a third more time for a token.
 LARGEST_KEY_BLOCK = {"cpu": 256, "gpu": 2048, "tpu": 2048}
@@ -262,9 +261,9 @@ def cut_into_blocks(
     elif isinstance(window, int):
         columns = min(max(1 << (window - 1).bit_length() >> 1, SMALLEST_KEY_BLOCK), most_columns)
     else:
-        wanted = zip((T, S), BLOCKS_OF_A_SEQUENCE, TRACED_ROWS[platform], strict=True)
-        rows, columns = (min(max(extent // blocks, least), most) for extent, blocks, (least, most) in wanted)
-        rows = min(rows, T)
+        (least_rows, most_rows), (least_columns, most_columns) = TRACED_ROWS[platform]
+        rows = min(max(_power_of_two(T // FEWEST_BLOCKS_OF_QUERIES), least_rows), most_rows, T)
+        columns = min(max(_power_of_two(S // FEWEST_BLOCKS_OF_KEYS), least_columns), most_columns)
     columns = min(columns, S)
     lowest_query, highest_query = _bounds(_cut_positions(query_positions, rows))
     lowest_key, highest_key = _bounds(_cut_positions(key_positions, columns))
@@ -278,6 +277,11 @@ def cut_into_blocks(
     is_visited = is_visited.any(axis=-1)
     visited = jnp.argsort(~is_visited, axis=1, stable=True).astype(jnp.int32)
     return Blocks(rows, columns, visited, is_visited.sum(axis=1, dtype=jnp.int32))
+
+
+def _power_of_two(number: int) -> int:
+    """The largest one that is not above a number, or 1."""
+    return 1 << max(number.bit_length() - 1, 0)
 
 
 def _bounds(positions: jax.Array) -> tuple[jax.Array, jax.Array]:

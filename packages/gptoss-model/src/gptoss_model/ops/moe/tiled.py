@@ -174,8 +174,8 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
 
     d_rows, d_experts = _for_each_expert(runs, visit, (jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)))
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
-    d_x = jnp.zeros_like(x).at[tokens].add(d_rows[: len(tokens)])
-    return (without_integers(Inputs(d_x, tokens, runs, d_leaves)),)
+    d_x = jnp.zeros(x.shape, jnp.float32).at[tokens].add(d_rows[: len(tokens)].astype(jnp.float32))
+    return (without_integers(Inputs(d_x.astype(x.dtype), tokens, runs, d_leaves)),)
 
 
 _run_experts.defvjp(_forward, _backward)
