@@ -4,6 +4,7 @@ import math
 import os
 import re
 import signal
+import sys
 import types
 
 import jax
@@ -12,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from gptoss_train.audit import Audit
+from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import CheckpointConfig, EvaluationConfig
 from gptoss_train.errors import TrainingError
 from gptoss_train.going_home import open_run
@@ -190,6 +192,15 @@ def test_full_disk_is_a_sentence_and_the_run_goes_on_later(full_run, whole, make
     monkeypatch.undo()
     assert train(fresh(full_run, output=str(tmp_path)), make_batches()).first_step == 2
     assert losses(run) == losses(whole[0])
+
+
+def test_of_what_nobody_can_catch_only_the_echo_of_a_failed_save_is_kept_quiet(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
+    Checkpoints(str(tmp_path), CheckpointConfig()).close()
+    for words in ("Event loop is closed", "something else"):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(words)))
+    assert said == ["something else"]
 
 
 def test_held_out_loss_that_is_no_number_is_null(full_run, make_batches, tmp_path):

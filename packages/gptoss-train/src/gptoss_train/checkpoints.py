@@ -11,7 +11,8 @@ import dataclasses
 import errno
 import importlib.util
 import logging
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,20 @@ def _quiet() -> None:
     """Its lines about every save are not for users, and what goes wrong is raised besides."""
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    if not isinstance(sys.unraisablehook, _WithoutLateCallbacks):
+        sys.unraisablehook = _WithoutLateCallbacks(sys.unraisablehook)
+
+
+class _WithoutLateCallbacks:
+    """A hook for exceptions that nobody can catch, but for those of a failed save.
+
+    Orbax gives a save up at the first file that fails, and TensorStore goes on to say of each other one how it went,
+    to an event loop that is no more.
+    """
+
+    def __init__(self, hook: Callable[[Any], object]) -> None:
+        self._hook = hook
+
+    def __call__(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._hook(unraisable)
