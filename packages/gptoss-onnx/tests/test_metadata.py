@@ -36,7 +36,8 @@ def test_properties_of_others_are_left_alone(metadata):
 @pytest.mark.parametrize("lost", ["gptoss.config", "gptoss.weight_files"])
 def test_a_model_of_another_origin_is_refused(lost, metadata):
     properties = {key: value for key, value in metadata.to_properties().items() if key != lost}
-    with pytest.raises(CheckpointError, match=r"model.onnx.*metadata of a gptoss-onnx export.*Export"):
+    words = rf"model.onnx.*metadata of a gptoss-onnx export \(it lacks '{lost.removeprefix('gptoss.')}'\).*Export"
+    with pytest.raises(CheckpointError, match=words):
         ModelMetadata.from_properties(properties, where="model.onnx")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from gptoss_train.checkpoints import read_saved_run
 from gptoss_train.metrics import read_metrics
+from gptoss_train.run_places import located
 from gptoss_weights import CheckpointError, MissingDependencyError
 
 needs_storage = pytest.mark.skipif(
@@ -72,7 +73,7 @@ def test_a_run_at_gs_goes_on_and_goes_home_as_one_on_disk(storage, checkpoint_fo
         "sequence_length": 24,
         "data": {"source": "synthetic"},
         "optimizer": {"schedule": "constant"},
-        "checkpoint": {"every": 2},
+        "checkpoint": {"every": 2, "keep_last": 1},
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
 
@@ -88,16 +89,40 @@ def test_a_run_at_gs_goes_on_and_goes_home_as_one_on_disk(storage, checkpoint_fo
     assert len(here) == 4
     assert there == here
     go("export", "here/run", "from-here")
-    go("export", f"{URL}/run", "from-there")
+    go("export", f"{URL}/run/", "from-there")
     assert digests(tmp_path / "from-there") == digests(tmp_path / "from-here")
-    missing = command("export", f"{URL}/nothing", "out", folder=tmp_path, environment=storage, code=3)
-    assert f"error: {URL}/nothing/checkpoints: the run has no checkpoint" in missing
+    with urllib.request.urlopen(f"{storage['STORAGE_EMULATOR_HOST']}/storage/v1/b/bucket/o") as answer:
+        names = [found["name"] for found in json.load(answer)["items"]]
+    assert {name.split("/")[3] for name in names if name.startswith("runs/run/checkpoints/")} == {"4"}
+
+
+@needs_storage
+@pytest.mark.parametrize(
+    ("run", "code", "words"),
+    [
+        (f"{URL}/nothing", 3, f"error: {URL}/nothing/checkpoints: the run has no checkpoint"),
+        ("gs://elsewhere/run", 7, "error: gs://elsewhere/run/checkpoints: the storage gives no answer"),
+    ],
+)
+def test_what_is_not_at_gs_is_one_sentence(run, code, words, storage, tmp_path):
+    output = command("export", run, "out", folder=tmp_path, environment=storage, code=code)
+    assert words in output
+    assert "Traceback" not in output
 
 
 def test_gs_without_its_library_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"gs:// needs gcsfs. Install gptoss-train\[gcs\]"):
         read_saved_run(f"{URL}/run")
+
+
+def test_a_url_that_will_not_do_is_refused_before_anything_is_loaded(tmp_path):
+    config = ["finetune", "tiny", "model=nowhere", "output=s3://bucket"]
+    assert "checkpoints cannot be there" in command(*config, folder=tmp_path, environment={}, code=3)
+
+
+def test_a_file_url_is_a_folder(tmp_path):
+    assert located(f"file://{tmp_path}/runs") == str(tmp_path / "runs")
 
 
 def test_other_urls_are_refused():

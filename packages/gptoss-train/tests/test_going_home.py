@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from gptoss_train.evaluation import Evaluation
 from gptoss_train.going_home import open_run
-from gptoss_train.loop import run_folder, train
+from gptoss_train.loop import train
+from gptoss_train.run_places import run_folder
 from gptoss_train.setup import set_up
 from gptoss_weights import quantized, save_checkpoint, tensor_specs
 

@@ -17,9 +17,10 @@ from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import CheckpointConfig, EvaluationConfig
 from gptoss_train.errors import TrainingError
 from gptoss_train.going_home import open_run
-from gptoss_train.loop import local_folder, run_folder, train
+from gptoss_train.loop import train
 from gptoss_train.metrics import read_metrics
 from gptoss_train.report import write_report
+from gptoss_train.run_places import local_folder, run_folder
 from gptoss_weights import (
     CheckpointError,
     GptOssWarning,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import ModelConfig
-from gptoss_train.loop import run_folder
 from gptoss_train.placing import place_batch
+from gptoss_train.run_places import run_folder
 from gptoss_train.setup import set_up
 
 pytestmark = pytest.mark.slow

@@ -54,7 +54,7 @@ class LayerStep:
         rotary: Cosines and sines of the positions.
         places: Where the tokens stand.
         shards: What this device has of the step.
-        remat: What the gradient may keep of a layer instead of computing it again; None: everything.
+        remat: What the gradient may keep of a layer instead of computing it again; None: what its parts keep.
     """
 
     rotary: Rotary

@@ -159,7 +159,7 @@ class GptOss(nnx.Module):
             segments: Which document of a packed row each token belongs to, int32 [B, T], positive for
                 real tokens; they see those of their own only. None: each row is one document.
             remat: What a gradient may keep of each layer instead of computing it again, such as
-                `jax.checkpoint_policies.nothing_saveable`; None: everything.
+                `jax.checkpoint_policies.nothing_saveable`; None: what its parts keep.
         """
 
         def part(model: GptOss, tokens: jax.Array, places: Places, shards: Shards) -> ForwardOutput:

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,3 +24,9 @@ def test_scale_is_not_rounded_to_the_dtype_of_the_activations():
 
 def test_eps_keeps_a_zero_row_at_zero():
     assert not rms_norm(jnp.zeros((1, 4), jnp.float32), jnp.ones(4), eps=1e-5).any()
+
+
+def test_backward_pass_keeps_its_arguments_alone():
+    x, scale = jnp.ones((3, 5, 96)), jnp.ones(96)
+    _, pull_back = jax.vjp(lambda x, scale: rms_norm(x, scale, eps=1e-5), x, scale)
+    assert sum(leaf.size for leaf in jax.tree.leaves(pull_back)) == x.size + scale.size

@@ -106,7 +106,7 @@ class ModelMetadata:
                 versions=document["versions"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            what = f"there is no {_PREFIX}{error.args[0]}" if isinstance(error, KeyError) else str(error)
+            what = f"it lacks {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(
                 f"the model does not carry the metadata of a gptoss-onnx export ({what})",
                 where=where,

@@ -8,6 +8,7 @@ its folder; linked weights are relative to a folder that only our own runtime lo
 """
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -28,6 +29,8 @@ COMPUTED_FILE = "weights.safetensors"
 WORTH_COPYING = 0.9  # of a file: then it is copied as it is
 _HEADER_ALIGNMENT = 8  # of the first tensor, as the safetensors library does it
 _SAFETENSORS_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32", "uint8": "U8"}
+
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 type Tensors = Mapping[str, StoredArray]
 
@@ -273,9 +276,14 @@ def _computed_file(computed: list[ComputedArrays]) -> tuple[bytes, dict[str, Sto
 
 
 def _reserve(file: BinaryIO, nbytes: int) -> None:
-    """Room for a file's content, where the system can: to write it then takes a fraction of the system's time."""
-    if hasattr(os, "posix_fallocate"):
+    """Room for a file's content, where the file system can: writing it then takes less of the system's time."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
         os.posix_fallocate(file.fileno(), 0, nbytes)
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
 
 
 def _stream(arrays: ComputedArrays, tensors: Tensors, file: BinaryIO) -> None:

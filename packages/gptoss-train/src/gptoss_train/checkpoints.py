@@ -2,14 +2,14 @@
 
 A checkpoint has four items: `parameters` (what is trained), `optimizer` (moments and counters), `data`
 (the position of the iterator) and `run` (what the run is). Orbax writes each under a temporary name and
-renames it when it is whole, so whenever a run is killed, all checkpoints that are there are complete.
-What an interrupted save leaves behind is removed when the run goes on.
+renames it when it is whole; at gs:// URLs, where nothing can be renamed, it adds a file that says so. So
+whenever a run is killed, all checkpoints that count are complete. What an interrupted save leaves behind
+is removed when the run goes on.
 """
 
 import contextlib
 import dataclasses
 import errno
-import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +18,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from gptoss_weights import CheckpointError, MissingDependencyError, NotEnoughSpaceError
+from gptoss_weights import CheckpointError, GptOssError, NetworkError, NotEnoughSpaceError
 
 from gptoss_train.config import CheckpointConfig
+from gptoss_train.run_places import is_remote, located
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
 from gptoss_train.state import TrainState
 
@@ -62,15 +63,18 @@ class Checkpoints:
 
     def __init__(self, run_folder: str, config: CheckpointConfig) -> None:
         _quiet()
+        if not isinstance(sys.unraisablehook, _WithoutLateCallbacks):
+            sys.unraisablehook = _WithoutLateCallbacks(sys.unraisablehook)
         self.config = config
-        self.folder = f"{_location(run_folder)}/{FOLDER}"
+        self.folder = f"{located(run_folder)}/{FOLDER}"
         options = ocp.CheckpointManagerOptions(
             max_to_keep=config.keep_last,
             keep_period=config.keep_every,
             cleanup_tmp_directories=True,
             enable_async_checkpointing=config.mode == "async",
         )
-        self._manager: Any = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
+        with _answered(self.folder):
+            self._manager: Any = ocp.CheckpointManager(self.folder, options=options, item_names=ITEMS)
 
     def is_due(self, step: int) -> bool:
         """Whether a step is one after which the run is saved."""
@@ -100,8 +104,9 @@ class Checkpoints:
 
     def latest(self) -> SavedRun | None:
         """What the newest checkpoint says of itself; None if there is none."""
-        step = self._manager.latest_step()
-        return None if step is None else _said_by(self._manager, self.folder, step)
+        with _answered(self.folder):
+            step = self._manager.latest_step()
+            return None if step is None else _said_by(self._manager, self.folder, step)
 
     def restore(self, step: int, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The state that was saved after a step, on the devices of `state`, and the data's position.
@@ -112,14 +117,15 @@ class Checkpoints:
         rest = {"step": state.step, "skipped": state.skipped, "moments": state.optimizer}
         where = f"{self.folder}/{step}"
         try:
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
-                    optimizer=ocp.args.StandardRestore(_abstract(rest)),
-                    data=ocp.args.JsonRestore(),
-                ),
-            )
+            with _answered(self.folder):
+                found = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
+                        optimizer=ocp.args.StandardRestore(_abstract(rest)),
+                        data=ocp.args.JsonRestore(),
+                    ),
+                )
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CheckpointError(
                 f"the checkpoint of the run cannot be restored ({_first_line(error)})",
@@ -150,7 +156,8 @@ class Checkpoints:
     def _explained(self) -> Iterator[None]:
         """What the file system has against a checkpoint, as a sentence; TensorStore says it in a ValueError."""
         try:
-            yield
+            with _answered(self.folder):
+                yield
         except (ValueError, OSError) as error:
             if (isinstance(error, OSError) and error.errno in FULL) or any(mark in str(error) for mark in FULL_MARKS):
                 raise NotEnoughSpaceError(
@@ -168,8 +175,10 @@ def read_saved_run(run_folder: str) -> SavedRun:
     Raises:
         CheckpointError: there is none.
     """
-    manager = _reader(run_folder)
-    return _said_by(manager, f"{_location(run_folder)}/{FOLDER}", manager.latest_step())
+    folder = f"{located(run_folder)}/{FOLDER}"
+    with _answered(folder):
+        manager = _reader(run_folder)
+        return _said_by(manager, folder, manager.latest_step())
 
 
 def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, SavedArray]:
@@ -182,14 +191,16 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
-    step = _reader(run_folder).latest_step()
-    return open_saved_arrays(f"{_location(run_folder)}/{FOLDER}/{step}/parameters", shapes)
+    folder = f"{located(run_folder)}/{FOLDER}"
+    with _answered(folder):
+        step = _reader(run_folder).latest_step()
+    return open_saved_arrays(f"{folder}/{step}/parameters", shapes)
 
 
 def _reader(run_folder: str) -> Any:
     _quiet()
-    folder = f"{_location(run_folder)}/{FOLDER}"
-    if "://" not in folder and not Path(folder).is_dir():
+    folder = f"{located(run_folder)}/{FOLDER}"
+    if not is_remote(folder) and not Path(folder).is_dir():
         raise CheckpointError("there is no run that was saved", where=run_folder, expected=f"a folder {FOLDER} in it")
     manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
     if manager.latest_step() is None:
@@ -209,33 +220,32 @@ def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 
 
-def _location(folder: str) -> str:
-    """The absolute path of a folder, or the URL that it is.
-
-    Raises:
-        CheckpointError: a URL of another kind than gs://.
-        MissingDependencyError: the extra for those is missing.
-    """
-    scheme, is_url, _ = folder.partition("://")
-    if not is_url:
-        return str(Path(folder).absolute())
-    if scheme != "gs":
-        raise CheckpointError("checkpoints cannot be there", where=folder, expected="a folder, or a gs:// URL")
-    if importlib.util.find_spec("gcsfs") is None:
-        raise MissingDependencyError("gs:// needs gcsfs", where=folder, fix="Install gptoss-train[gcs].")
-    return folder
-
-
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:300]
 
 
+@contextlib.contextmanager
+def _answered(folder: str) -> Iterator[None]:
+    """What keeps a storage from answering, as a sentence; what Google's libraries raise has no class in common."""
+    try:
+        yield
+    except (GptOssError, ValueError, KeyError, TypeError):
+        raise
+    except Exception as error:  # see above
+        if not is_remote(folder):
+            raise
+        raise NetworkError(
+            f"the storage gives no answer ({_first_line(error)})",
+            where=folder,
+            fix="Look at the bucket's name, at your credentials (`gcloud auth application-default login`), and at the "
+            "network.",
+        ) from error
+
+
 def _quiet() -> None:
     """Its lines about every save are not for users, and what goes wrong is raised besides."""
-    for name in ("absl", "asyncio"):
+    for name in ("absl", "asyncio", "gcsfs"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    if not isinstance(sys.unraisablehook, _WithoutLateCallbacks):
-        sys.unraisablehook = _WithoutLateCallbacks(sys.unraisablehook)
 
 
 class _WithoutLateCallbacks:
@@ -249,5 +259,6 @@ class _WithoutLateCallbacks:
         self._hook = hook
 
     def __call__(self, unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
+        is_late = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"
+        if not is_late:
             self._hook(unraisable)

@@ -75,8 +75,9 @@ class ModelConfig:
         attention: Strategy of attention.
         scan_layers: Whether the layers are a compiled loop, so that compiling does not grow with depth; null: wherever
             they can be.
-        remat: What the backward pass keeps of a layer instead of computing it again: everything (`none`), the results
-            of products (`dots`), those of products with parameters (`dots_with_no_batch_dims`), nothing (`full`).
+        remat: What the backward pass keeps of a layer instead of computing it again: all that its parts keep (`none`),
+            the results of products (`dots`), those of products with parameters (`dots_with_no_batch_dims`), nothing
+            (`full`).
         mesh: The devices, such as `data=2,fsdp=4`; null is one device.
         quantization_aware: Whether experts are rounded to MXFP4 in the forward pass, the gradient going straight
             through; what is exported as MXFP4 then is what was trained.

@@ -18,7 +18,6 @@ from gptoss_weights.durable_files import write_durably
 
 from gptoss_train.audit import FEWEST_STEPS, Audit, AuditResult
 from gptoss_train.batch import Batch
-from gptoss_train.config import TrainConfig
 from gptoss_train.errors import TrainingError
 from gptoss_train.evaluation import Evaluation
 from gptoss_train.metrics import MetricsFile, json_number, step_metrics
@@ -27,6 +26,7 @@ from gptoss_train.placing import place_batch
 from gptoss_train.progress import ProgressBar
 from gptoss_train.reading import config_as_yaml
 from gptoss_train.resuming import check_same_run
+from gptoss_train.run_places import local_folder, run_folder
 from gptoss_train.setup import Run
 from gptoss_train.signals import stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
@@ -36,7 +36,7 @@ from gptoss_train.step import Step, StepReport, compiled_for
 if TYPE_CHECKING:
     from gptoss_train.checkpoints import Checkpoints
 
-__all__ = ["BatchIterator", "Outcome", "local_folder", "run_folder", "train"]
+__all__ = ["BatchIterator", "Outcome", "train"]
 
 
 class BatchIterator(Protocol):
@@ -75,16 +75,6 @@ class Outcome:
     signal: Signals | None
     audit: AuditResult | None
     is_out_of_data: bool = False
-
-
-def run_folder(config: TrainConfig) -> str:
-    """Where the run's checkpoints are: a folder, or a URL."""
-    return f"{config.output.rstrip('/')}/{config.run_name}"
-
-
-def local_folder(config: TrainConfig) -> Path:
-    """Where its metrics and reports are: the same folder, or `runs/…` where that is a URL."""
-    return Path("runs" if "://" in config.output else config.output) / config.run_name
 
 
 def train(
@@ -126,11 +116,12 @@ def train(
         sinks: list[MetricSink] = []
         if jax.process_index() == 0:
             sinks.append(MetricsFile(folder / "metrics.jsonl", after_step=first_step))
+            closing.callback(sinks[0].close)
             write_durably(folder / "config.yaml", config_as_yaml(config).encode())
             _note_event(folder, {"event": "resume" if first_step else "start", "step": first_step, "time": time.time()})
-            sinks += [*open_sinks(config, folder), ProgressBar(config.steps)]
-        for sink in sinks:
-            closing.callback(sink.close)
+            for sink in (*open_sinks(config, folder), ProgressBar(config.steps)):
+                sinks.append(sink)
+                closing.callback(sink.close)
         with stop_requests() as request:
             return _steps(run, state, batches, checkpoints, evaluation, sinks, request.wanted, say)
 

@@ -84,3 +84,14 @@ def test_backward_pass_keeps_no_gradient_of_all_experts_for_each_tile():
     compiled = jax.jit(jax.grad(loss)).lower(leaves).compile()
     rows = 2000 * 3 * D * 4
     assert compiled.memory_analysis().temp_size_in_bytes < sum(leaf.nbytes for leaf in leaves) + 4 * rows
+
+
+def test_of_arrays_with_a_row_for_each_assignment_the_backward_pass_keeps_the_experts_outputs_alone():
+    x, indices, weights = routed(150, 3)
+
+    def mixture(x, weights, experts):
+        return tiled_moe(x, indices, weights, experts, **SWIGLU)
+
+    _, pull_back = jax.vjp(mixture, x, weights, experts("decoded"))
+    kept = [leaf.shape for leaf in jax.tree.leaves(pull_back) if leaf.shape[-1:] == (D,) and leaf.size >= 150 * 3 * D]
+    assert sorted(kept) == sorted([(E, 2 * F, D), (150, 3, D)])

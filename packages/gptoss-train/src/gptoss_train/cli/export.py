@@ -41,8 +41,8 @@ def export_command(
 ) -> None:
     """Write what a run has trained as a checkpoint that others load.
 
-    RUN is the folder of a run; its newest checkpoint is taken, with the tokenizer of the one that it started from.
-    The error of packing the experts is printed. What LoRA has made is merged in.
+    RUN is the folder, or gs:// URL, of a run; its newest checkpoint is taken, with the tokenizer of the one that it
+    started from. The error of packing the experts is printed. What LoRA has made is merged in.
 
     \b
     Examples:

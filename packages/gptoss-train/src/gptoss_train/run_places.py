@@ -1,0 +1,46 @@
+"""Where a run is: its checkpoints in a folder or at a gs:// URL, its metrics and reports always on this machine."""
+
+import importlib.util
+from pathlib import Path
+
+from gptoss_weights import CheckpointError, MissingDependencyError
+from gptoss_weights.places import as_place
+
+from gptoss_train.config import TrainConfig
+
+__all__ = ["is_remote", "local_folder", "located", "run_folder"]
+
+SCHEME = "gs://"
+
+
+def run_folder(config: TrainConfig) -> str:
+    """Where the run's checkpoints are: a folder, or a URL."""
+    return f"{config.output.rstrip('/')}/{config.run_name}"
+
+
+def local_folder(config: TrainConfig) -> Path:
+    """Where its metrics and reports are: the same folder, or `runs/…` where that is a URL."""
+    output = as_place(config.output)
+    return (output if isinstance(output, Path) else Path("runs")) / config.run_name
+
+
+def is_remote(folder: str) -> bool:
+    """Whether it is a URL, and no folder of this machine."""
+    return not isinstance(as_place(folder), Path)
+
+
+def located(folder: str) -> str:
+    """The absolute path of a folder, or the URL that it is, without a slash at its end.
+
+    Raises:
+        CheckpointError: a URL of another kind than gs://.
+        MissingDependencyError: the extra for those is missing.
+    """
+    place = as_place(folder)
+    if isinstance(place, Path):
+        return str(place.absolute())
+    if not place.startswith(SCHEME):
+        raise CheckpointError("checkpoints cannot be there", where=folder, expected=f"a folder, or a {SCHEME} URL")
+    if importlib.util.find_spec("gcsfs") is None:
+        raise MissingDependencyError(f"{SCHEME} needs gcsfs", where=folder, fix="Install gptoss-train[gcs].")
+    return place.rstrip("/")
