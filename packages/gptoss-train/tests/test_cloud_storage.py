@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import urllib.request
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_storage_that_gives_no_answer_is_no_fault_of_ours(monkeypatch):
     def refuse(*_arguments, **_options):
         raise HttpError("Anonymous caller does not have storage.objects.list access, 401")
 
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "gcsfs", types.ModuleType("gcsfs"))
     monkeypatch.setattr(ocp, "CheckpointManager", refuse)
     with pytest.raises(
         NetworkError, match=r"^gs://bucket/runs/run/checkpoints: the storage gives no answer \(Anonymous"
@@ -120,7 +121,7 @@ def test_storage_that_gives_no_answer_is_no_fault_of_ours(monkeypatch):
 
 
 def test_gs_without_its_library_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(MissingDependencyError, match=r"gs:// needs gcsfs. Install gptoss-train\[gcs\]"):
         read_saved_run(f"{URL}/run")
 

@@ -1,6 +1,5 @@
 """Where a run is: its checkpoints in a folder or at a gs:// URL, its metrics and reports always on this machine."""
 
-import importlib.util
 from pathlib import Path
 
 from gptoss_weights import CheckpointError, MissingDependencyError
@@ -41,6 +40,8 @@ def located(folder: str) -> str:
         return str(place.absolute())
     if not place.startswith(SCHEME):
         raise CheckpointError("checkpoints cannot be there", where=folder, expected=f"a folder, or a {SCHEME} URL")
-    if importlib.util.find_spec("gcsfs") is None:
-        raise MissingDependencyError(f"{SCHEME} needs gcsfs", where=folder, fix="Install gptoss-train[gcs].")
+    try:
+        import gcsfs  # noqa: F401 - what Orbax opens such URLs by
+    except ImportError:
+        raise MissingDependencyError(f"{SCHEME} needs gcsfs", where=folder, fix="Install gptoss-train[gcs].") from None
     return place.rstrip("/")
