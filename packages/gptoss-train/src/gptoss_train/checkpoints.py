@@ -19,9 +19,10 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from gptoss_weights import CheckpointError, GptOssError, NetworkError, NotEnoughSpaceError
+from gptoss_weights.places import is_url
 
 from gptoss_train.config import CheckpointConfig
-from gptoss_train.run_places import is_remote, located
+from gptoss_train.run_places import located
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
 from gptoss_train.state import TrainState
 
@@ -200,7 +201,7 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
 def _reader(run_folder: str) -> Any:
     _quiet()
     folder = f"{located(run_folder)}/{FOLDER}"
-    if not is_remote(folder) and not Path(folder).is_dir():
+    if not is_url(folder) and not Path(folder).is_dir():
         raise CheckpointError("there is no run that was saved", where=run_folder, expected=f"a folder {FOLDER} in it")
     manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
     if manager.latest_step() is None:
@@ -232,7 +233,7 @@ def _answered(folder: str) -> Iterator[None]:
     except (GptOssError, ValueError, KeyError, TypeError):
         raise
     except Exception as error:  # see above
-        if not is_remote(folder):
+        if not is_url(folder):
             raise
         raise NetworkError(
             f"the storage gives no answer ({_first_line(error)})",

@@ -7,7 +7,7 @@ from gptoss_weights.places import as_place
 
 from gptoss_train.config import TrainConfig
 
-__all__ = ["is_remote", "local_folder", "located", "run_folder"]
+__all__ = ["local_folder", "located", "run_folder"]
 
 SCHEME = "gs://"
 
@@ -21,11 +21,6 @@ def local_folder(config: TrainConfig) -> Path:
     """Where its metrics and reports are: the same folder, or `runs/…` where that is a URL."""
     output = as_place(config.output)
     return (output if isinstance(output, Path) else Path("runs")) / config.run_name
-
-
-def is_remote(folder: str) -> bool:
-    """Whether it is a URL, and no folder of this machine."""
-    return not isinstance(as_place(folder), Path)
 
 
 def located(folder: str) -> str:

@@ -259,7 +259,7 @@ def cut_into_blocks(
     if window is None:
         columns = min(most_columns * most_rows // rows, LARGEST_KEY_BLOCK[platform])
     elif isinstance(window, int):
-        columns = min(max(1 << (window - 1).bit_length() >> 1, SMALLEST_KEY_BLOCK), most_columns)
+        columns = min(max(_power_of_two(window - 1), SMALLEST_KEY_BLOCK), most_columns)
     else:
         (least_rows, most_rows), (least_columns, most_columns) = TRACED_ROWS[platform]
         rows = min(max(_power_of_two(T // FEWEST_BLOCKS_OF_QUERIES), least_rows), most_rows, T)
