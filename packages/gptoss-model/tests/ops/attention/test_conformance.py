@@ -114,7 +114,7 @@ def test_gradients_are_those_of_the_formula_sinks_included(strategy, positions, 
     arrays = inputs(positions[1].shape[1], jnp.float32)
     seed = np.random.default_rng(1).standard_normal((B, T, N, H))
     _, slope = compiled(strategy, window)
-    actual = slope(arrays, *positions, jnp.asarray(seed, jnp.float32), jnp.int32(window or 0))
+    actual = slope(arrays, *positions, jnp.asarray(seed, jnp.float32))
     with jax.enable_x64(True):
         wide = tuple(jnp.asarray(array, jnp.float64) for array in arrays)
         expected = jax.grad(lambda arrays: (truth(arrays, *positions, window) * seed).sum())(wide)
