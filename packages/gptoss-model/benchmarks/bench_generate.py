@@ -64,8 +64,8 @@ class Clock:
         return statistics.median(turn[1] for turn in self.turns[what])
 
 
-def ours(folder: Path, dtype: str, experts: str) -> Generate:
-    model = gptoss_model.load_model(open_checkpoint(folder), dtype=dtype, experts=experts, scan_layers=True)
+def ours(folder: Path, dtype: str, experts: str, *, scan_layers: bool = True) -> Generate:
+    model = gptoss_model.load_model(open_checkpoint(folder), dtype=dtype, experts=experts, scan_layers=scan_layers)
 
     def generate(prompt: list[int], count: int) -> object:
         return gptoss_model.generate(model, [prompt], max_new_tokens=count, max_length=LONG_PROMPT + 512)
@@ -97,6 +97,7 @@ def transformers(folder: Path, dtype: str, experts: str) -> Generate:
 
 CONTESTANTS: dict[str, Callable[[Path, str], Generate]] = {
     "ours, decoded": lambda folder, dtype: ours(folder, dtype, "decoded"),
+    "ours, decoded, unscanned": lambda folder, dtype: ours(folder, dtype, "decoded", scan_layers=False),
     "ours, packed": lambda folder, dtype: ours(folder, dtype, "mxfp4"),
     "transformers eager": lambda folder, dtype: transformers(folder, dtype, "eager"),
     "transformers grouped_mm": lambda folder, dtype: transformers(folder, dtype, "grouped_mm"),

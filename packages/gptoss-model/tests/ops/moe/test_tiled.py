@@ -1,9 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gptoss_model.ops import Mxfp4Array
 from gptoss_model.ops.moe import ExpertWeights, StackedMatrices, dense_moe, tiled_moe
+from gptoss_model.ops.moe.in_place import MOST_ROWS_OF_AN_EXPERT, rows_in_place
 from gptoss_model.ops.moe.tiled import LARGEST_TILE_ROWS, SMALLEST_TILE_ROWS, tile_rows
 from gptoss_weights import encode_mxfp4
 
@@ -95,3 +98,44 @@ def test_of_arrays_with_a_row_for_each_assignment_the_backward_pass_keeps_the_ex
     _, pull_back = jax.vjp(mixture, x, weights, experts("decoded"))
     kept = [leaf.shape for leaf in jax.tree.leaves(pull_back) if leaf.shape[-1:] == (D,) and leaf.size >= 150 * 3 * D]
     assert sorted(kept) == sorted([(E, 2 * F, D), (150, 3, D)])
+
+
+def test_short_prompts_have_rows_in_place_where_the_matrices_can_be_read_as_they_are():
+    decoded = experts("decoded")
+    assert rows_in_place(E * 5, decoded, jnp.float32) == 16
+    assert rows_in_place(E * MOST_ROWS_OF_AN_EXPERT // 2, decoded, jnp.float32) == MOST_ROWS_OF_AN_EXPERT
+    assert rows_in_place(E * MOST_ROWS_OF_AN_EXPERT // 2 + 1, decoded, jnp.float32) == 0
+    assert rows_in_place(E * 5, decoded, jnp.bfloat16) == 0, "they would be converted, all of them"
+    assert rows_in_place(E * 5, experts("packed"), jnp.float32) == 0
+    assert rows_in_place(E * 5, experts("stacked"), jnp.float32) == 0
+
+
+@pytest.mark.parametrize("chosen", [[0, 1, 2, 3, 4, 6], [2, 5]], ids=["most-experts", "few-experts"])
+def test_runs_longer_than_the_rows_in_place_are_finished_in_tiles(chosen, relative_error):
+    """Expert 2 has more rows than go at once, and several tiles of them; some assignments are to nobody."""
+    rng = np.random.default_rng(1)
+    tokens, k = 70, 2
+    x = jnp.asarray(rng.standard_normal((tokens, D)), jnp.float32)
+    indices = np.stack([rng.choice([c for c in chosen if c != 2], tokens), np.full(tokens, 2)], axis=1)
+    indices[::9, 0] = -1
+    decoded = experts("decoded")
+    assert 0 < rows_in_place(tokens * k, decoded, x.dtype) < tokens - SMALLEST_TILE_ROWS
+    weights = jnp.asarray(rng.dirichlet(np.ones(k), tokens), jnp.float32)
+    expected = dense_moe(x, jnp.asarray(indices), weights, decoded, **SWIGLU)
+    assert relative_error(tiled_moe(x, jnp.asarray(indices), weights, decoded, **SWIGLU), expected) < 1e-6
+    # The same with matrices that cannot be read in place.
+    stacked = dataclasses.replace(
+        decoded,
+        gate_up_proj=StackedMatrices(decoded.gate_up_proj[None], jnp.int32(0)),
+        down_proj=StackedMatrices(decoded.down_proj[None], jnp.int32(0)),
+    )
+    assert relative_error(tiled_moe(x, jnp.asarray(indices), weights, stacked, **SWIGLU), expected) < 1e-6
+
+
+def test_whoever_has_no_rows_leaves_no_trace(relative_error):
+    """Matrices of experts that nobody chose may hold anything."""
+    x, indices, weights = routed(40, 3)
+    decoded = experts("decoded")
+    spoiled = dataclasses.replace(decoded, gate_up_proj=decoded.gate_up_proj.at[5].set(jnp.nan))
+    found = tiled_moe(x, indices, weights, spoiled, **SWIGLU)
+    assert relative_error(found, dense_moe(x, indices, weights, decoded, **SWIGLU)) < 1e-6

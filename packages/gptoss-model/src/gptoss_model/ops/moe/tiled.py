@@ -6,6 +6,9 @@ takes its run in tiles of R rows. A run ends within its last tile, whose other r
 expert's: what is computed for them is overwritten when it is their turn, so nothing needs padding but
 the end.
 
+Where most experts have some of a prompt's few rows and their matrices can be read as they stand, the first
+rows of each run are computed before, all at once (`gptoss_model.ops.moe.in_place`), and the loops have the rest.
+
 How often the loops turn depends on the routing, which reverse-mode differentiation by JAX cannot
 know. So the backward pass is written out: it goes the same way, computes each tile anew, adds up the
 gradient of one expert in f32, and writes it to its place once.
@@ -29,6 +32,7 @@ from jaxtyping import Array, Float, Int
 from gptoss_model.ops.cotangents import without_integers
 from gptoss_model.ops.low_rank import LowRank
 from gptoss_model.ops.moe.experts import Expert, ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.moe.in_place import apply_in_place, rows_in_place
 from gptoss_model.ops.moe.sorting import sort_by_expert
 from gptoss_model.ops.stacked import StackedMatrices
 
@@ -37,6 +41,7 @@ __all__ = ["tile_rows", "tiled_moe"]
 SMALLEST_TILE_ROWS = 8
 LARGEST_TILE_ROWS = 256  # above, a product gains no more
 TILE_COST_IN_ROWS = 12  # what a product costs besides its rows, on CPUs: 8 to 17 were measured
+LEAST_SHARE_IN_PLACE = 0.75  # of the experts: with fewer, reading those that nobody chose takes what copying would
 BACKWARD_TILES = 2  # as many rows: there each tile adds to the gradient of its expert's matrices
 
 
@@ -54,6 +59,7 @@ class Settings:
     """What is known before anything is computed.
 
     Attributes:
+        rows_in_place: Of each expert, which do not go through tiles if most experts have any.
         rows: Of a tile, R.
         backward_rows: Of a tile of the backward pass, at least R.
         structure: Of the experts, whose leaves are given: JAX may then fill in whatever it likes.
@@ -61,6 +67,7 @@ class Settings:
         limit: SwiGLU's clamp.
     """
 
+    rows_in_place: int
     rows: int
     backward_rows: int
     structure: PyTreeDef
@@ -103,7 +110,14 @@ def tiled_moe(
     chosen, order, runs = sort_by_expert(indices, experts.count)
     leaves, structure = jax.tree.flatten(experts)
     R = tile_rows(A, experts.count)
-    settings = Settings(R, R * BACKWARD_TILES, structure, swiglu_alpha, swiglu_limit)
+    settings = Settings(
+        rows_in_place=rows_in_place(A, experts, x.dtype),
+        rows=R,
+        backward_rows=R * BACKWARD_TILES,
+        structure=structure,
+        alpha=swiglu_alpha,
+        limit=swiglu_limit,
+    )
     outputs = _run_experts(Inputs(x, order // k, runs, leaves), settings)
     ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32))
     # Assignments to nobody stand behind the last run, where its last tile may have written; the very last row is zero.
@@ -114,11 +128,34 @@ def tiled_moe(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
     """Each expert on its run of rows: [A + 2R, D], in their order; no tile reaches the last row."""
+    if not settings.rows_in_place:
+        return _run_in_tiles(inputs, settings, 0)
+    runs, experts = inputs.runs, settings.experts(inputs.leaves)
+    are_many = (runs > 0).sum() >= LEAST_SHARE_IN_PLACE * experts.count
+    outputs = _run_in_tiles(inputs, settings, jnp.where(are_many, settings.rows_in_place, 0))
+
+    def with_first_rows(outputs: jax.Array) -> jax.Array:
+        """Last, for where a run has ended, the overhang of its last tile may stand in the first rows of the next."""
+        first = apply_in_place(
+            inputs.x, inputs.tokens, runs, experts, rows=settings.rows_in_place, apply=settings.apply
+        )
+        ends, places = jnp.cumsum(runs), jnp.arange(len(outputs))
+        owners = jnp.searchsorted(ends, places, side="right", method="compare_all")
+        within = places - (ends - runs).at[owners].get(mode="fill", fill_value=0)
+        is_first = (owners < experts.count) & (within < settings.rows_in_place)
+        return jnp.where(is_first[:, None], first.at[owners, within].get(mode="clip"), outputs)
+
+    filled: jax.Array = lax.cond(are_many, with_first_rows, lambda outputs: outputs, outputs)
+    return filled
+
+
+def _run_in_tiles(inputs: Inputs, settings: Settings, done: jax.Array | int) -> jax.Array:
+    """The same, but for as many first rows of each run as are computed elsewhere."""
     x, tokens, runs, leaves = inputs
     experts, R = settings.experts(leaves), settings.rows
     rows = _sorted_rows(x, tokens, settings)
 
-    def visit(number: jax.Array, first: jax.Array, outputs: jax.Array) -> jax.Array:
+    def visit(number: jax.Array, first: jax.Array, count: jax.Array, outputs: jax.Array) -> jax.Array:
         expert = experts.expert(number, x.dtype)
 
         def tile(turn: jax.Array, outputs: jax.Array) -> jax.Array:
@@ -126,10 +163,10 @@ def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
             result = settings.apply(lax.dynamic_slice_in_dim(rows, start, R), expert)
             return lax.dynamic_update_slice_in_dim(outputs, result, start, axis=0)
 
-        after: jax.Array = lax.fori_loop(0, -(-runs[number] // R), tile, outputs)
+        after: jax.Array = lax.fori_loop(0, -(-count // R), tile, outputs)
         return after
 
-    return _for_each_expert(runs, visit, jnp.zeros_like(rows))
+    return _for_each_expert(runs, done, visit, jnp.zeros_like(rows))
 
 
 def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Inputs]:
@@ -142,14 +179,14 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
     rows = _sorted_rows(x, tokens, settings)
     trained = {name: array for name in Expert._fields if (array := _floats(getattr(experts, name))) is not None}
 
-    def visit(number: jax.Array, first: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    def visit(number: jax.Array, first: jax.Array, count: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
         d_rows, d_experts = state
         expert = experts.expert(number, x.dtype)
 
         def tile(turn: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
             d_rows, d_expert = state
             start = first + turn * R
-            is_its_own = (turn * R + jnp.arange(R) < runs[number])[:, None]
+            is_its_own = (turn * R + jnp.arange(R) < count)[:, None]
             _, pull_back = jax.vjp(
                 lambda part, arrays: settings.apply(part, expert._replace(**arrays)),
                 lax.dynamic_slice_in_dim(rows, start, R),
@@ -161,7 +198,7 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
 
         arrays = {name: getattr(expert, name) for name in trained}
         nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), arrays)
-        d_rows, d_expert = lax.fori_loop(0, -(-runs[number] // R), tile, (d_rows, nothing))
+        d_rows, d_expert = lax.fori_loop(0, -(-count // R), tile, (d_rows, nothing))
         written = {}
         for name, totals in d_experts.items():
             place = _place(getattr(experts, name), number)
@@ -172,7 +209,8 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
             written[name] = jax.tree.map(write, totals, d_expert[name])
         return d_rows, written
 
-    d_rows, d_experts = _for_each_expert(runs, visit, (jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)))
+    nowhere = jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)
+    d_rows, d_experts = _for_each_expert(runs, 0, visit, nowhere)
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
     d_x = jnp.zeros(x.shape, jnp.float32).at[tokens].add(d_rows[: len(tokens)].astype(jnp.float32))
     return (without_integers(Inputs(d_x.astype(x.dtype), tokens, runs, d_leaves)),)
@@ -181,16 +219,19 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
 _run_experts.defvjp(_forward, _backward)
 
 
-def _for_each_expert[S](runs: jax.Array, visit: Callable[[jax.Array, jax.Array, S], S], state: S) -> S:
-    """Calls `visit` with the number and the first row of each expert that has any, in order."""
-    chosen_first = jnp.argsort(runs == 0, stable=True)
-    starts = jnp.cumsum(runs) - runs
+def _for_each_expert[S](
+    runs: jax.Array, done: jax.Array | int, visit: Callable[[jax.Array, jax.Array, jax.Array, S], S], state: S
+) -> S:
+    """Calls `visit` for each expert that has rows besides those done, in order: its number, their first and count."""
+    rest = jnp.maximum(runs - done, 0)
+    those_with_any_first = jnp.argsort(rest == 0, stable=True)
+    starts = jnp.cumsum(runs) - runs + done
 
     def step(turn: jax.Array, state: S) -> S:
-        number = chosen_first[turn]
-        return visit(number, starts[number], state)
+        number = those_with_any_first[turn]
+        return visit(number, starts[number], rest[number], state)
 
-    result: S = lax.fori_loop(0, (runs > 0).sum(), step, state)
+    result: S = lax.fori_loop(0, (rest > 0).sum(), step, state)
     return result
 
 
