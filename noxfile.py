@@ -31,6 +31,8 @@ COMPILED = {
 }
 # Nothing of the last session's is of use to an older JAX. Whether its interfaces do is asked, not how fast its code is.
 SOON_COMPILED = COMPILED | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+# Of each parametrised test the first and the last set: interfaces are asked about, numbers elsewhere.
+FIRST_AND_LAST, FIRST_AND_LAST_PATH = ["-p", "first_and_last"], {"PYTHONPATH": str(ROOT / "tests" / "first_and_last")}
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
 
 each_package, each_jax_package = (
@@ -72,9 +74,10 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=PYTHONS, tags=["cpu"])
 @each_package
 def test(session: nox.Session, package: str) -> None:
-    """One package's tests but the slow ones, with that package and its declared extras only."""
+    """One package's tests but the slow ones, with its declared extras only; all parameters with the first Python."""
     install_locked(session, f"--package={package}", "--group=test")
-    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, *session.posargs, env=COMPILED)
+    thinned, env = ([], COMPILED) if session.python == PYTHON else (FIRST_AND_LAST, COMPILED | FIRST_AND_LAST_PATH)
+    session.run("pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, *thinned, *session.posargs, env=env)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])
@@ -122,8 +125,7 @@ def lowest(session: nox.Session, package: str) -> None:
     session.install("--resolution=lowest-direct", f"--group={group}", *editable)
     # What an old library says of its newer neighbours is no news about us; other warnings stay errors.
     command = ["pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, "-W", "ignore::DeprecationWarning"]
-    command += ["-p", "first_and_last"]
-    session.run(*command, *session.posargs, env=SOON_COMPILED | {"PYTHONPATH": str(ROOT / "tests" / "lowest")})
+    session.run(*command, *FIRST_AND_LAST, *session.posargs, env=SOON_COMPILED | FIRST_AND_LAST_PATH)
 
 
 @nox.session(python=PYTHON, tags=["cpu"])

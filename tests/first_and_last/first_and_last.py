@@ -1,6 +1,6 @@
 """A pytest plugin: of each parametrised test, the first and the last set of parameters.
 
-Enough to learn whether the interfaces of old libraries hold; whether numbers do, the other sessions ask.
+Enough to learn whether interfaces hold, of old libraries or another Python; whether numbers do, other sessions ask.
 """
 
 import itertools
