@@ -1,8 +1,11 @@
 import jax
+import jax.numpy as jnp
 import pytest
+from gptoss_train.batch import Batch
 from gptoss_train.config import TrainConfig, load_config
 from gptoss_train.errors import ConfigError
 from gptoss_train.planning import plan_run
+from gptoss_train.setup import set_up
 from gptoss_weights import GPT_OSS_20B, GptOssWarning, count_parameters
 
 
@@ -65,3 +68,23 @@ def test_rows_that_data_does_not_divide_are_refused_and_others_named():
     with pytest.warns(GptOssWarning, match="the devices along expert go over the same ones"):
         plan = plan_run(load_config("20b", ["run.mesh=fsdp=4,expert=8", "batch_size=64"]), "lora")
     assert plan.rows_per_device == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "dots", "full"])
+def test_activations_grow_with_the_tokens_as_those_of_the_compiled_step_do(remat):
+    sizes = {"num_hidden_layers": 4, "num_experts": 6, "experts_per_token": 2, "vocab_size": 320, "hidden_size": 192}
+    sizes |= {"intermediate_size": 128, "head_dim": 32, "num_attention_heads": 8, "num_key_value_heads": 2}
+    rows, lengths, planned, compiled = 4, (512, 1024), [], []
+    for length in lengths:
+        overrides = [f"batch_size={rows}", f"sequence_length={length}", f"run.remat={remat}"]
+        overrides += [f"geometry.{name}={size}" for name, size in sizes.items()]
+        config = load_config("tiny", [*overrides, "checkpoint.mode=off"])
+        run, plan = set_up(config, "pretrain"), plan_run(config, "pretrain")
+        shapes = {name: jnp.float32 if name == "weights" else jnp.int32 for name in Batch._fields}
+        batch = Batch(**{name: jax.ShapeDtypeStruct((1, rows, length), dtype) for name, dtype in shapes.items()})
+        step = run.step.lower(run.state, run.frozen, batch).compile()
+        planned.append(plan.activation_bytes + plan.logit_bytes)
+        compiled.append(step.memory_analysis().temp_size_in_bytes)
+    # Logits and a layer's work are counted together, though not both are there at once.
+    assert 0.8 < (planned[1] - planned[0]) / (compiled[1] - compiled[0]) < 1.5

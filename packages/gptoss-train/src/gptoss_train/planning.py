@@ -11,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from gptoss_model import EXPERT_TARGETS, LINEAR_TARGETS, DeviceMemory, MeshRules, memory_per_device
+from gptoss_model.ops.moe import choose_moe_strategy
 from gptoss_weights import GptOssConfig, count_active_parameters, count_parameters, tensor_specs
 
 from gptoss_train.config import TrainConfig
@@ -191,20 +192,30 @@ def _moment_bytes(config: TrainConfig, parameters: int) -> int:
 
 
 def _activation_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int) -> int:
-    """What is kept of all layers, and what one layer works with."""
+    """What is kept of all layers, and what one layer works with backwards: itself and its gradients."""
     itemsize: int = jnp.dtype(config.run.dtype).itemsize
     tokens = rows * config.sequence_length
-    D, k, T = geometry.hidden_size, geometry.experts_per_token, rules.tensor
-    heads = (geometry.q_size + 2 * geometry.kv_size) // T
-    experts = k * (3 * geometry.intermediate_size // T + D)  # of each assignment: gate, up and the product; the result
-    layer = tokens * (4 * D + 2 * heads + experts) * itemsize
-    kept = {
-        "full": tokens * D * itemsize,
-        "dots": tokens * (4 * D + heads + experts) * itemsize,
-        "dots_with_no_batch_dims": tokens * (4 * D + heads + experts) * itemsize,
-        "none": layer,
-    }[config.run.remat]
-    return geometry.num_hidden_layers * kept + 2 * layer
+    D, T = geometry.hidden_size, rules.tensor
+    rotated = (geometry.q_size + 2 * geometry.kv_size) // T
+    kept_of_experts, products_of_experts = _kept_of_experts(config, geometry, rules, tokens)
+    # The stream before and after attention, both normalised; queries, keys, values; what attention mixed, twice.
+    layer = 4 * D + rotated + 2 * geometry.q_size // T + kept_of_experts
+    products = 2 * D + rotated + products_of_experts
+    kept = {"full": D, "dots": products, "dots_with_no_batch_dims": products, "none": layer}[config.run.remat]
+    return (geometry.num_hidden_layers * kept + 2 * layer) * tokens * itemsize
+
+
+def _kept_of_experts(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, tokens: int) -> tuple[int, int]:
+    """Numbers a token that the experts' backward pass keeps, and how many of them are results of products."""
+    D, F, k = geometry.hidden_size, geometry.intermediate_size // rules.tensor, geometry.experts_per_token
+    name = config.run.moe
+    if name == "auto":
+        name = choose_moe_strategy(name, tokens=tokens, is_packed=False).name
+    if name == "dense":
+        return geometry.num_experts * D, geometry.num_experts * (D + 2 * F)  # the sum before each expert
+    if name == "tiled":
+        return k * D, 0  # the results alone, inside a derivative of its own
+    return k * (2 * D + 3 * F), k * (D + 2 * F)  # rows, gate and up, their product, results
 
 
 def _logit_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int) -> int:
