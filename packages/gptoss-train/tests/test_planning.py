@@ -37,6 +37,23 @@ def test_120b_is_planned_on_any_mesh_without_devices(mesh):
     assert "each of" in plan.to_text()
 
 
+def test_plan_knows_what_each_strategy_of_the_experts_keeps():
+    def activations(method="finetune", **run):
+        overrides = [f"run.{name}={value}" for name, value in run.items()]
+        return plan_run(load_config("20b", ["run.mesh=null", *overrides]), method).activation_bytes
+
+    assert activations(moe="tiled") < activations() == activations(moe="ragged") < activations(moe="dense")
+    assert activations("lora") == activations(moe="tiled"), "packed experts go in tiles everywhere"
+
+
+def test_devices_that_share_experts_bring_their_tokens_together():
+    def activations(mesh):
+        config = load_config("20b", [f"run.mesh={mesh}", "batch_size=8", "gradient_accumulation=1", "run.moe=tiled"])
+        return plan_run(config, "finetune").activation_bytes
+
+    assert activations("fsdp=8") < activations("expert=8")
+
+
 def test_flops_are_six_a_parameter_and_token_and_attention():
     config = TrainConfig(model="gpt-oss-20b", batch_size=1, sequence_length=128)
     plan = plan_run(config, "pretrain")
@@ -77,7 +94,7 @@ def test_activations_grow_with_the_tokens_as_those_of_the_compiled_step_do(remat
     sizes |= {"intermediate_size": 128, "head_dim": 32, "num_attention_heads": 8, "num_key_value_heads": 2}
     rows, lengths, planned, compiled = 4, (512, 1024), [], []
     for length in lengths:
-        overrides = [f"batch_size={rows}", f"sequence_length={length}", f"run.remat={remat}"]
+        overrides = [f"batch_size={rows}", f"sequence_length={length}", "run.moe=tiled", f"run.remat={remat}"]
         overrides += [f"geometry.{name}={size}" for name, size in sizes.items()]
         config = load_config("tiny", [*overrides, "checkpoint.mode=off"])
         run, plan = set_up(config, "pretrain"), plan_run(config, "pretrain")

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from gptoss_model import EXPERT_TARGETS, LINEAR_TARGETS, DeviceMemory, MeshRules, memory_per_device
-from gptoss_model.ops.moe import choose_moe_strategy
+from gptoss_model.sharding.shards import batch_axes
 from gptoss_weights import GptOssConfig, count_active_parameters, count_parameters, tensor_specs
 
 from gptoss_train.config import TrainConfig
@@ -148,7 +148,7 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         gradient_bytes=trained_device * F32_BYTES,
         moment_bytes=moments,
         gathered_bytes=base.gathered,
-        activation_bytes=_activation_bytes(config, geometry, rules, rows),
+        activation_bytes=_activation_bytes(config, geometry, rules, rows, is_packed=is_lora),
         logit_bytes=_logit_bytes(config, geometry, rules, rows),
         checkpoint_bytes=trained * weight_bytes + _moment_bytes(config, trained),
         rows_per_device=rows,
@@ -191,31 +191,39 @@ def _moment_bytes(config: TrainConfig, parameters: int) -> int:
     return round(moments / side**2 * parameters)
 
 
-def _activation_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int) -> int:
+def _activation_bytes(
+    config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int, *, is_packed: bool
+) -> int:
     """What is kept of all layers, and what one layer works with backwards: itself and its gradients."""
     itemsize: int = jnp.dtype(config.run.dtype).itemsize
-    tokens = rows * config.sequence_length
-    D, T = geometry.hidden_size, rules.tensor
-    rotated = (geometry.q_size + 2 * geometry.kv_size) // T
-    kept_of_experts, products_of_experts = _kept_of_experts(config, geometry, rules, tokens)
+    D, q = geometry.hidden_size * itemsize, geometry.q_size // rules.tensor * itemsize
+    rotated = q + 2 * geometry.kv_size // rules.tensor * itemsize
+    kept_of_experts, products_of_experts = _bytes_of_experts(config, geometry, rules, itemsize, is_packed=is_packed)
     # The stream before and after attention, both normalised; queries, keys, values; what attention mixed, twice.
-    layer = 4 * D + rotated + 2 * geometry.q_size // T + kept_of_experts
+    layer = 4 * D + rotated + 2 * q + kept_of_experts
     products = 2 * D + rotated + products_of_experts
     kept = {"full": D, "dots": products, "dots_with_no_batch_dims": products, "none": layer}[config.run.remat]
-    return (geometry.num_hidden_layers * kept + 2 * layer) * tokens * itemsize
+    return (geometry.num_hidden_layers * kept + 2 * layer) * rows * config.sequence_length
 
 
-def _kept_of_experts(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, tokens: int) -> tuple[int, int]:
-    """Numbers a token that the experts' backward pass keeps, and how many of them are results of products."""
+def _bytes_of_experts(
+    config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, itemsize: int, *, is_packed: bool
+) -> tuple[int, int]:
+    """What the experts' backward pass keeps of a token, and how much of it are results of products.
+
+    The strategy `auto` is that of accelerators, which keeps the most: no device is asked.
+    """
     D, F, k = geometry.hidden_size, geometry.intermediate_size // rules.tensor, geometry.experts_per_token
-    name = config.run.moe
-    if name == "auto":
-        name = choose_moe_strategy(name, tokens=tokens, is_packed=False).name
-    if name == "dense":
-        return geometry.num_experts * D, geometry.num_experts * (D + 2 * F)  # the sum before each expert
-    if name == "tiled":
-        return k * D, 0  # the results alone, inside a derivative of its own
-    return k * (2 * D + 3 * F), k * (D + 2 * F)  # rows, gate and up, their product, results
+    parts = batch_axes(rules, config.batch_size // config.gradient_accumulation)
+    group = rules.expert if "expert" in parts else 1  # whose tokens come together
+    if config.run.moe == "dense":
+        local = geometry.num_experts // rules.expert
+        return local * group * D * F32_BYTES, local * group * (D + 2 * F) * itemsize  # the sum before each expert
+    if config.run.moe == "tiled" or (config.run.moe == "auto" and is_packed):
+        return k * group * D * itemsize, 0  # the results alone, inside a derivative of its own
+    return k * group * (2 * D + 3 * F) * itemsize, k * group * (
+        D + 2 * F
+    ) * itemsize  # rows, gate, up, product, results
 
 
 def _logit_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int) -> int:

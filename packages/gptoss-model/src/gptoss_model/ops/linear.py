@@ -14,6 +14,7 @@ from gptoss_model.ops.products import product_precision
 from gptoss_model.ops.rounding import rounded
 from gptoss_model.ops.row_products import gathered_row_products, row_product
 from gptoss_model.ops.stacked import StackedMatrices, unstacked
+from gptoss_model.ops.strategy import current_platform
 
 __all__ = ["linear"]
 
@@ -73,7 +74,7 @@ def _dot_from_the_right(rows: jax.Array, weight: jax.Array | StackedMatrices) ->
 
 
 def _matrix(weight: jax.Array | StackedMatrices, rows: jax.Array) -> jax.Array:
-    if isinstance(weight, StackedMatrices):
+    if isinstance(weight, StackedMatrices) and current_platform() == "cpu":
         # Barrier: copied out when the rows are there; XLA would copy all of a layer's at once, each to a new place.
         _, row = lax.optimization_barrier((rows, weight.row))
         weight = dataclasses.replace(weight, row=row)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gptoss_model.ops import Mxfp4Array
-from gptoss_model.ops.moe import ExpertWeights, StackedMatrices, dense_moe, tiled_moe
+from gptoss_model.ops.low_rank import LowRank
+from gptoss_model.ops.moe import ExpertWeights, StackedMatrices, dense_moe, in_place, tiled, tiled_moe
 from gptoss_model.ops.moe.in_place import MOST_ROWS_OF_AN_EXPERT, rows_in_place
 from gptoss_model.ops.moe.tiled import LARGEST_TILE_ROWS, SMALLEST_TILE_ROWS, tile_rows
 from gptoss_weights import encode_mxfp4
@@ -100,6 +101,13 @@ def test_of_arrays_with_a_row_for_each_assignment_the_backward_pass_keeps_the_ex
     assert sorted(kept) == sorted([(E, 2 * F, D), (150, 3, D)])
 
 
+@pytest.fixture
+def on_a_cpu(monkeypatch):
+    """Whatever runs the tests: elsewhere no rows go at once."""
+    monkeypatch.setattr(in_place, "current_platform", lambda: "cpu")
+
+
+@pytest.mark.usefixtures("on_a_cpu")
 def test_short_prompts_have_rows_in_place_where_the_matrices_can_be_read_as_they_are():
     decoded = experts("decoded")
     assert rows_in_place(E * 5, decoded, jnp.float32) == 16
@@ -110,6 +118,7 @@ def test_short_prompts_have_rows_in_place_where_the_matrices_can_be_read_as_they
     assert rows_in_place(E * 5, experts("stacked"), jnp.float32) == 0
 
 
+@pytest.mark.usefixtures("on_a_cpu")
 @pytest.mark.parametrize("chosen", [[0, 1, 2, 3, 4, 6], [2, 5]], ids=["most-experts", "few-experts"])
 def test_runs_longer_than_the_rows_in_place_are_finished_in_tiles(chosen, relative_error):
     """Expert 2 has more rows than go at once, and several tiles of them; some assignments are to nobody."""
@@ -132,6 +141,47 @@ def test_runs_longer_than_the_rows_in_place_are_finished_in_tiles(chosen, relati
     assert relative_error(tiled_moe(x, jnp.asarray(indices), weights, stacked, **SWIGLU), expected) < 1e-6
 
 
+@pytest.mark.usefixtures("on_a_cpu")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_rows_in_place_have_their_updates_and_their_rounding(dtype, relative_error):
+    """Beside the same in a stack, where it goes expert by expert."""
+    rng = np.random.default_rng(2)
+
+    def factors(*shape: int):
+        return jnp.asarray(rng.standard_normal(shape) / 4, jnp.float32)
+
+    decoded = jax.tree.map(lambda leaf: leaf.astype(dtype), experts("decoded"))
+    updated = dataclasses.replace(
+        decoded,
+        gate_up_update=LowRank(factors(E, 3, D), factors(E, 2 * F, 3), 0.5),
+        down_update=LowRank(factors(E, 3, F), factors(E, D, 3), 0.5),
+    )
+    x, indices, weights = routed(60, 3)
+    x, weights = x.astype(dtype), weights.astype(dtype)
+    stacked = dataclasses.replace(
+        updated,
+        gate_up_proj=StackedMatrices(updated.gate_up_proj[None], jnp.int32(0)),
+        down_proj=StackedMatrices(updated.down_proj[None], jnp.int32(0)),
+    )
+    assert rows_in_place(60 * 3, updated, dtype) > 0 == rows_in_place(60 * 3, stacked, dtype)
+    found, expected = (tiled_moe(x, indices, weights, form, **SWIGLU) for form in (updated, stacked))
+    assert relative_error(found, expected) < (1e-6 if dtype == jnp.float32 else 4e-3)
+
+
+@pytest.mark.usefixtures("on_a_cpu")
+def test_rows_go_at_once_only_if_most_experts_have_some(monkeypatch):
+    """Found out by what goes at once being spoiled."""
+    monkeypatch.setattr(
+        tiled, "apply_in_place", lambda x, tokens, runs, experts, *, rows, apply: jnp.full((E, rows, D), jnp.nan)
+    )
+    x, indices, weights = routed(40, 3)
+    decoded = experts("decoded")
+    assert jnp.isnan(tiled_moe(x, indices, weights, decoded, **SWIGLU)).any()
+    few = jnp.where(indices < 2, indices, -1)
+    assert jnp.isfinite(tiled_moe(x, few, weights, decoded, **SWIGLU)).all()
+
+
+@pytest.mark.usefixtures("on_a_cpu")
 def test_whoever_has_no_rows_leaves_no_trace(relative_error):
     """Matrices of experts that nobody chose may hold anything."""
     x, indices, weights = routed(40, 3)

@@ -53,8 +53,8 @@ def apply_in_place(
     gate_up, down = experts.gate_up_proj, experts.down_proj
     assert isinstance(gate_up, jax.Array)
     assert isinstance(down, jax.Array)
-    at = (jnp.cumsum(runs) - runs)[:, None] + jnp.arange(rows)
-    every = Expert(
+    places = (jnp.cumsum(runs) - runs)[:, None] + jnp.arange(rows)
+    all_experts = Expert(
         gate_up,
         experts.gate_up_proj_bias,
         down,
@@ -62,5 +62,5 @@ def apply_in_place(
         experts.gate_up_update,
         experts.down_update,
     )
-    outputs: jax.Array = jax.vmap(apply)(x[tokens.at[at].get(mode="clip")], every)
+    outputs: jax.Array = jax.vmap(apply)(x[tokens.at[places].get(mode="clip")], all_experts)
     return outputs

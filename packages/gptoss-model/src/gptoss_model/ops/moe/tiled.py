@@ -7,13 +7,14 @@ expert's: what is computed for them is overwritten when it is their turn, so not
 the end.
 
 Where most experts have some of a prompt's few rows and their matrices can be read as they stand, the first
-rows of each run are computed before, all at once (`gptoss_model.ops.moe.in_place`), and the loops have the rest.
+rows of all runs are computed at once (`gptoss_model.ops.moe.in_place`), and the loops have the rest.
 
 How often the loops turn depends on the routing, which reverse-mode differentiation by JAX cannot
 know. So the backward pass is written out: it goes the same way, computes each tile anew, adds up the
 gradient of one expert in f32, and writes it to its place once.
 
-Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop; the
+Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop, or, of the
+rows at once, some 2·M·k with their 2F activations in f32 (64 an expert of 20b: 47 MB, of 120b 189 MB); the
 backward pass, in tiles of 2R, keeps nothing but its arguments, M rows, and adds the gradient of one expert.
 """
 
@@ -59,7 +60,7 @@ class Settings:
     """What is known before anything is computed.
 
     Attributes:
-        rows_in_place: Of each expert, which do not go through tiles if most experts have any.
+        rows_in_place: How many first rows of each run are computed at once, if most experts have any.
         rows: Of a tile, R.
         backward_rows: Of a tile of the backward pass, at least R.
         structure: Of the experts, whose leaves are given: JAX may then fill in whatever it likes.
