@@ -1,9 +1,9 @@
 """The first rows of every expert's run, all at once, by products with the matrices where they stand.
 
 A loop over experts copies each one out of [E, out, in] before it multiplies. On a CPU, for the few rows that an
-expert has of a short prompt, copying takes longer than multiplying, and memory is read by one thread. A product
-with an axis of experts reads the array itself. It is for all of them and for a fixed number of rows, so it pays
-where most experts have some, and what an expert has beyond those rows is left to the loop.
+expert has of a short prompt, copying takes longer than multiplying. A product with an axis of experts reads the array
+itself. It is for all of them and for a fixed number of rows, so it pays where most experts have some, and what an
+expert has beyond those rows is left to the loop.
 """
 
 from collections.abc import Callable
