@@ -221,9 +221,8 @@ def _bytes_of_experts(
         return local * group * D * F32_BYTES, local * group * (D + 2 * F) * itemsize  # the sum before each expert
     if config.run.moe == "tiled" or (config.run.moe == "auto" and is_packed):
         return k * group * D * itemsize, 0  # the results alone, inside a derivative of its own
-    return k * group * (2 * D + 3 * F) * itemsize, k * group * (
-        D + 2 * F
-    ) * itemsize  # rows, gate, up, product, results
+    assignment = k * group * itemsize
+    return assignment * (2 * D + 3 * F), assignment * (D + 2 * F)  # rows, gate, up, their product, results
 
 
 def _logit_bytes(config: TrainConfig, geometry: GptOssConfig, rules: MeshRules, rows: int) -> int:

@@ -101,6 +101,12 @@ def test_of_arrays_with_a_row_for_each_assignment_the_backward_pass_keeps_the_ex
     assert sorted(kept) == sorted([(E, 2 * F, D), (150, 3, D)])
 
 
+def in_a_stack(experts: ExpertWeights) -> ExpertWeights:
+    """The same as the only layer of a stack, where nothing is read in place."""
+    gate_up, down = (StackedMatrices(array[None], jnp.int32(0)) for array in (experts.gate_up_proj, experts.down_proj))
+    return dataclasses.replace(experts, gate_up_proj=gate_up, down_proj=down)
+
+
 @pytest.fixture
 def on_a_cpu(monkeypatch):
     """Whatever runs the tests: elsewhere no rows go at once."""
@@ -133,11 +139,7 @@ def test_runs_longer_than_the_rows_in_place_are_finished_in_tiles(chosen, relati
     expected = dense_moe(x, jnp.asarray(indices), weights, decoded, **SWIGLU)
     assert relative_error(tiled_moe(x, jnp.asarray(indices), weights, decoded, **SWIGLU), expected) < 1e-6
     # The same with matrices that cannot be read in place.
-    stacked = dataclasses.replace(
-        decoded,
-        gate_up_proj=StackedMatrices(decoded.gate_up_proj[None], jnp.int32(0)),
-        down_proj=StackedMatrices(decoded.down_proj[None], jnp.int32(0)),
-    )
+    stacked = in_a_stack(decoded)
     assert relative_error(tiled_moe(x, jnp.asarray(indices), weights, stacked, **SWIGLU), expected) < 1e-6
 
 
@@ -158,11 +160,7 @@ def test_rows_in_place_have_their_updates_and_their_rounding(dtype, relative_err
     )
     x, indices, weights = routed(60, 3)
     x, weights = x.astype(dtype), weights.astype(dtype)
-    stacked = dataclasses.replace(
-        updated,
-        gate_up_proj=StackedMatrices(updated.gate_up_proj[None], jnp.int32(0)),
-        down_proj=StackedMatrices(updated.down_proj[None], jnp.int32(0)),
-    )
+    stacked = in_a_stack(updated)
     assert rows_in_place(60 * 3, updated, dtype) > 0 == rows_in_place(60 * 3, stacked, dtype)
     found, expected = (tiled_moe(x, indices, weights, form, **SWIGLU) for form in (updated, stacked))
     assert relative_error(found, expected) < (1e-6 if dtype == jnp.float32 else 4e-3)
