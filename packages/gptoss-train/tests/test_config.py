@@ -28,6 +28,39 @@ def test_folder_of_a_recipes_name_does_not_hide_it(tmp_path, monkeypatch):
     assert load_config("tiny").run_name == "tiny"
 
 
+@pytest.mark.parametrize(
+    "text", ["model: m\nsteps: 5\nsteps: 7", "model: m\noptimizer: {b1: 0.8}\noptimizer: {b2: 0.9}"]
+)
+def test_key_that_is_given_twice_is_refused(text):
+    with pytest.raises(ConfigError, match=r"(steps|optimizer) is given twice.*line 3"):
+        parse(text)
+
+
+def test_anchors_may_be_merged_and_overruled():
+    config = parse("model: m\noptimizer: &o {b1: 0.8, b2: 0.7}\n" + "loss: {z_weight: 0.5}")
+    assert (config.optimizer.b1, config.loss.z_weight) == (0.8, 0.5)
+    merged = parse("model: m\ndata: {columns: &c {text: t, prompt: p}}\nevaluation: {data: {columns: {<<: *c, text: u}}}")
+    assert merged.evaluation.data.columns.text == "u"
+    assert merged.evaluation.data.columns.prompt == "p"
+
+
+@pytest.mark.parametrize("value", ["!!int x", "!!timestamp x", "!!python/name:os.system", "!!binary x"])
+def test_tag_is_refused_and_its_key_named(value):
+    with pytest.raises(ConfigError, match="steps"):
+        parse("model: m", f"steps={value}")
+    with pytest.raises(ConfigError, match="tag"):
+        parse(f"model: m\nsteps: {value}")
+
+
+def test_section_within_another_is_named_in_full():
+    with pytest.raises(ConfigError, match=r"[ ;]evaluation\.data\.files"):
+        parse("model: m", "evaluation.data.source=text")
+    with pytest.raises(ConfigError, match=r"[ ;]evaluation\.data\.conversation\.channels"):
+        parse("model: m", "evaluation.data.conversation.channels=[]")
+    with pytest.raises(ConfigError, match=r": data\.files"):
+        parse("model: m", "data.source=text")
+
+
 def test_override_counts_more_than_the_file_at_any_depth():
     config = parse(
         "model: m\noptimizer: {learning_rate: 1e-3}",

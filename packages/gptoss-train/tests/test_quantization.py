@@ -1,8 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gptoss_train.config import ModelConfig
+from gptoss_train.initial import initial_checkpoint
 from gptoss_train.quantization import fake_quantized, straight_through
+from gptoss_train.setup import open_base, set_up
 from gptoss_weights import encode_mxfp4
 
 
@@ -36,3 +41,16 @@ def test_gradient_goes_straight_through():
     gradient = jax.grad(lambda values: (straight_through(values) * seed).sum())(values)
     np.testing.assert_array_equal(gradient, seed)
     np.testing.assert_array_equal(straight_through(values), fake_quantized(values))
+
+
+def test_frozen_experts_are_rounded_as_well(make_config, make_batch):
+    """What is not trained is packed by the export too: the loss that is seen is that of what is exported."""
+    config = make_config(frozen=("*.experts.down_proj",), run=ModelConfig(quantization_aware=True))
+    base = initial_checkpoint(open_base(config, "finetune").config, seed=5, side_files={})
+    run = set_up(config, "finetune", base=base)
+    plain = set_up(dataclasses.replace(config, run=ModelConfig()), "finetune", base=base)
+    [name] = [name for name in run.frozen if name.endswith("experts.down_proj")]
+    before = np.asarray(plain.frozen[name])
+    assert (np.asarray(run.frozen[name]) != before).any()
+    np.testing.assert_array_equal(run.frozen[name], fake_quantized(jnp.asarray(before)))
+    assert run.frozen[name].sharding == plain.frozen[name].sharding

@@ -24,7 +24,7 @@ def one_step(full_run, make_batch):
 
 
 def test_accumulated_parts_are_one_step(full_run, make_batch, one_step, relative_error):
-    """But for the routers' losses, which are means over parts: without them to rounding, with them nearly."""
+    """But for the load-balance loss, a product of means over parts: without it to rounding, with it nearly."""
     state, report = full_run.step(fresh(full_run), full_run.frozen, parts(make_batch(), 2))
     expected, whole = one_step
     assert float(report.loss) == pytest.approx(float(whole.loss), rel=1e-6)
@@ -32,6 +32,27 @@ def test_accumulated_parts_are_one_step(full_run, make_batch, one_step, relative
     assert int(report.targets) == int((make_batch().weights > 0).sum())
     for name, value in expected.parameters.items():
         assert relative_error(state.parameters[name], value) < 1e-3, name
+
+
+def test_routers_losses_of_accumulated_parts_count_by_their_tokens(full_run, make_batch):
+    """Of four parts one has half a row, and two nothing, as at the end of an epoch."""
+    batch = Batch(*map(np.copy, make_batch()))
+    for array in batch:
+        array[1, 12:] = 0
+        array[2:] = 0
+    _, report = full_run.step(fresh(full_run), full_run.frozen, parts(batch, 4))
+    _, whole = full_run.step(fresh(full_run), full_run.frozen, parts(batch, 1))
+    tokens = (batch.segments > 0).sum(axis=1)
+    alone = []
+    for row in range(2):
+        single = Batch(*(np.where(np.arange(4)[:, None] == row, array, 0).astype(array.dtype) for array in batch))
+        alone.append(full_run.step(fresh(full_run), full_run.frozen, parts(single, 1))[1])
+    balance = sum(float(one.load_balance) * count for one, count in zip(alone, tokens[:2], strict=True)) / tokens.sum()
+    assert float(report.load_balance) == pytest.approx(balance, rel=1e-5)
+    assert float(report.z) == pytest.approx(float(whole.z), rel=1e-5)
+    np.testing.assert_allclose(report.expert_load, whole.expert_load, rtol=1e-5, atol=1e-6)
+    expected = whole.loss + 0.02 * report.load_balance + 0.003 * whole.z
+    assert float(report.total_loss) == pytest.approx(float(expected), rel=1e-6)
 
 
 def test_documents_of_a_row_learn_as_they_would_alone(full_run, make_batch, relative_error):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gptoss_weights import FP4_VALUES, MXFP4_BLOCK_SIZE
 from jaxtyping import Array, Float
 
-__all__ = ["fake_quantized", "straight_through"]
+__all__ = ["fake_quantized", "rounded_once", "straight_through"]
 
 MAGNITUDES = tuple(FP4_VALUES[:8])
 LARGEST_EXPONENT = 2  # of 6 = 1.5 · 2²
@@ -25,6 +25,18 @@ def straight_through(weights: Float[Array, "... in"]) -> Float[Array, "... in"]:
     """The weights as MXFP4 holds them; their gradient is that of the result."""
     # In this order the sum is exact: the second term is zero.
     return jax.lax.stop_gradient(fake_quantized(weights)) + (weights - jax.lax.stop_gradient(weights))
+
+
+def rounded_once(weights: Float[Array, "first ... in"]) -> Float[Array, "first ... in"]:
+    """The weights as MXFP4 holds them, where they stand on a mesh: of what is frozen, and so the same at every step.
+
+    One entry of the first axis after the other, for of a whole stack the search for scales would take several times
+    its memory.
+    """
+    rounded: jax.Array = jax.jit(
+        lambda stack: jax.lax.map(fake_quantized, stack), out_shardings=weights.sharding, donate_argnums=0
+    )(weights)
+    return rounded
 
 
 def fake_quantized(weights: Float[Array, "... in"], *, scale: Literal["max", "mse"] = "mse") -> Float[Array, "... in"]:

@@ -18,18 +18,33 @@ __all__ = ["changed_keys", "config_as_yaml", "parse_config", "read_config"]
 
 HOW_TO_FIX = "--print-config shows every key with its value."
 BY_TYPE = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+KINDS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "str", "seq", "map")}
 
 
 class _Loader(yaml.SafeLoader):
-    """Leaves numbers and dates as they are spelled: what they mean is up to the type of their key.
+    """Leaves numbers and dates as they are spelled, for what they mean is up to the type of their key.
 
-    YAML 1.1 would read a text such as 010 or 1_000 as the numbers 8 and 1000, and 1e-4 as a text.
+    YAML 1.1 would read a text such as 010 or 1_000 as the numbers 8 and 1000, and 1e-4 as a text. Tags for
+    anything but texts, truth, null, lists and mappings are refused, and a key that is given twice is as well.
     """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, with each of its own keys only once; those merged in by `<<` may come again."""
+        seen = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in BY_TYPE]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.yaml_constructors = {
+    tag: constructor for tag, constructor in yaml.SafeLoader.yaml_constructors.items() if tag is None or tag in KINDS
 }
 
 
@@ -142,8 +157,18 @@ def _build(kind: type, document: Any, where: str, problems: list[str]) -> Any:
     try:
         return kind(**values)
     except ValueError as error:
-        problems.append(str(error))
+        problems.append(_from_the_top(str(error), where))
         return None
+
+
+def _from_the_top(problem: str, where: str) -> str:
+    """The problem with whole keys: a section that stands in another as well knows only its usual place."""
+    parts = where.split(".")
+    usual = problem.split(":")[0].split(".")[0]
+    if usual not in parts[1:]:
+        return problem
+    outer = ".".join(parts[: parts.index(usual)])
+    return "; ".join(f"{outer}.{part}" if part.startswith(f"{usual}.") else part for part in problem.split("; "))
 
 
 def _unknown(key: str, path: str, known: Sequence[str]) -> str:

@@ -27,7 +27,15 @@ from gptoss_train.data import DataConfig
 from gptoss_train.errors import ConfigError
 from gptoss_train.initial import initial_checkpoint
 from gptoss_train.optimizer import make_optimizer, make_schedule
-from gptoss_train.parameters import Parameters, SplitModel, split_model, trained_in_full, trained_with_lora
+from gptoss_train.parameters import (
+    Parameters,
+    SplitModel,
+    is_expert_matrix,
+    split_model,
+    trained_in_full,
+    trained_with_lora,
+)
+from gptoss_train.quantization import rounded_once
 from gptoss_train.rows_on_mesh import check_rows
 from gptoss_train.state import TrainState, init_state
 from gptoss_train.step import Step, make_step
@@ -118,6 +126,8 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
     )
     split, parameters, frozen = split_model(model, selects, weight_dtype=config.run.weight_dtype)
     del model  # and with it the arrays that the state copies
+    if config.run.quantization_aware:
+        frozen = {name: rounded_once(value) if is_expert_matrix(name) else value for name, value in frozen.items()}
     optimizer = make_optimizer(config.optimizer, steps=config.steps) if learns else optax.identity()
     return Run(
         config=config,

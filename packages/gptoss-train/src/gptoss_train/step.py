@@ -2,7 +2,8 @@
 
 A batch of A parts is gone through one part after the other; gradients are added up in f32, so that
 A changes nothing but memory. The loss is the mean over all targets of the whole batch by their
-weights, however they are spread over parts and rows; the routers' losses are means of the parts'.
+weights, however they are spread over parts and rows; the routers' losses are means of the parts' by
+their real tokens.
 A step whose loss or gradient is no number leaves parameters and moments as they were.
 """
 
@@ -50,11 +51,11 @@ class BatchLoss:
     """The losses of rows.
 
     Attributes:
-        total: What is minimised, a part's share of it.
+        total: What is minimised, the rows' share of it.
         cross_entropy: Sum over targets by their weights.
-        load_balance: See `RouterLosses`.
-        z: Likewise.
-        expert_load: Likewise, [L, E].
+        load_balance: See `RouterLosses`; the rows' share of it, as in what follows.
+        z: See there.
+        expert_load: See there, [L, E].
     """
 
     total: jax.Array
@@ -120,7 +121,13 @@ class StepReport:
 
 
 def batch_loss(
-    model: GptOss, batch: Batch, config: LossConfig, *, total_weight: jax.Array, parts: int = 1, remat: str = "none"
+    model: GptOss,
+    batch: Batch,
+    config: LossConfig,
+    *,
+    total_weight: jax.Array,
+    total_tokens: jax.Array | None = None,
+    remat: str = "none",
 ) -> BatchLoss:
     """The losses of some rows [B, T].
 
@@ -129,7 +136,7 @@ def batch_loss(
         batch: The rows.
         config: What is minimised.
         total_weight: What the cross-entropy is divided by: the weights of all rows of the step.
-        parts: In how many parts those are.
+        total_tokens: How many real tokens those have; None: these rows are all.
         remat: One of `REMAT_POLICIES`.
     """
     layers = [layer_probe(layer, "router_logits") for layer in range(model.config.num_hidden_layers)]
@@ -155,16 +162,18 @@ def batch_loss(
     weights = jnp.asarray(batch.weights).reshape(-1)
     # Where, not times zero: what padding comes to may be no number.
     summed = jnp.where(weights > 0, losses * weights, 0).sum()
-    routers = router_losses(
-        jnp.stack([probes[name] for name in layers]), is_real, experts_per_token=model.config.experts_per_token
-    )
-    extra = config.load_balance_weight * routers.load_balance + config.z_weight * routers.z
+    logits = jnp.stack([probes[name] for name in layers])
+    if not (config.load_balance_weight or config.z_weight):
+        logits = jax.lax.stop_gradient(logits)  # reported, not learnt
+    routers = router_losses(logits, is_real, experts_per_token=model.config.experts_per_token)
+    share = 1 if total_tokens is None else is_real.sum() / jnp.maximum(total_tokens, 1)
+    load_balance, z, expert_load = (value * share for value in routers)
     return BatchLoss(
-        total=summed / total_weight + extra / parts,
+        total=summed / total_weight + config.load_balance_weight * load_balance + config.z_weight * z,
         cross_entropy=summed,
-        load_balance=routers.load_balance,
-        z=routers.z,
-        expert_load=routers.expert_load,
+        load_balance=load_balance,
+        z=z,
+        expert_load=expert_load,
     )
 
 
@@ -196,23 +205,24 @@ def make_step(
     """
 
     def loss(
-        parameters: Parameters, frozen: Mapping[str, Any], part: Batch, weight: jax.Array, parts: int
+        parameters: Parameters, frozen: Mapping[str, Any], part: Batch, weight: jax.Array, tokens: jax.Array
     ) -> tuple[jax.Array, BatchLoss]:
         if quantization_aware:
             parameters = {
                 name: straight_through(value) if is_expert_matrix(name) else value for name, value in parameters.items()
             }
         model = split.merge(parameters, frozen)
-        found = batch_loss(model, part, config, total_weight=weight, parts=parts, remat=remat)
+        found = batch_loss(model, part, config, total_weight=weight, total_tokens=tokens, remat=remat)
         return found.total, found
 
     def run(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, StepReport]:
         parts = batch.tokens.shape[0]
         weight = jnp.maximum(jnp.asarray(batch.weights).sum(), SMALLEST_WEIGHT)
+        tokens = (jnp.asarray(batch.segments) > 0).sum()
         slope = jax.grad(loss, has_aux=True)
 
         def add(total: Parameters, part: Batch) -> tuple[Parameters, BatchLoss]:
-            gradients, found = slope(state.parameters, frozen, part, weight, parts)
+            gradients, found = slope(state.parameters, frozen, part, weight, tokens)
             return jax.tree.map(lambda sums, more: sums + more.astype(jnp.float32), total, gradients), found
 
         nothing = {name: jnp.zeros(value.shape, jnp.float32) for name, value in state.parameters.items()}
@@ -268,7 +278,8 @@ def _applied(
     squares are summed once, for norms, clipping and the search for what is no number.
     """
     squares = {name: _by_layer(name, jnp.square(gradient)).sum(axis=-1) for name, gradient in gradients.items()}
-    every = jnp.concatenate(list(squares.values()))
+    # Barrier: XLA makes of the sum of what is joined the sum of all there was before, and squares everything twice.
+    every = jax.lax.optimization_barrier(jnp.concatenate(list(squares.values())))
     norm = jnp.sqrt(every.sum())
     total = losses.total.sum()
     is_fine = jnp.isfinite(total) & jnp.isfinite(norm)
@@ -294,9 +305,9 @@ def _applied(
     report = StepReport(
         loss=losses.cross_entropy.sum() / weight,
         total_loss=total,
-        load_balance=losses.load_balance.mean(),
-        z=losses.z.mean(),
-        expert_load=losses.expert_load.mean(axis=0),
+        load_balance=losses.load_balance.sum(),
+        z=losses.z.sum(),
+        expert_load=losses.expert_load.sum(axis=0),
         tokens=(jnp.asarray(batch.segments) > 0).sum(),
         targets=(jnp.asarray(batch.weights) > 0).sum(),
         grad_norm=norm,
