@@ -161,7 +161,13 @@ class Attention(nnx.Module):
             )
         else:
             mixed = attend(window=places.window)
-        attended = self.o_proj(mixed.reshape(B * T, -1), total=shards.sum_heads).reshape(x.shape)
+
+        # The backward pass keeps what the strategy keeps, and not a second array for its other shape.
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def project(mixed: jax.Array) -> jax.Array:
+            return self.o_proj(mixed.reshape(B * T, -1), total=shards.sum_heads)
+
+        attended = project(mixed).reshape(x.shape)
         record("attention_output", attended)
         return attended, cache
 

@@ -1,12 +1,32 @@
 """JAX as the commands start it: over several hosts where a launcher says so, and with a cache of compiled programs."""
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["start_jax"]
+__all__ = ["importing", "start_jax"]
 
 COORDINATOR = "JAX_COORDINATOR_ADDRESS"
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Imports without collecting garbage, neither now nor later: what they make stays, and is most of all there is.
+
+    JAX, Flax and Orbax make a million objects. Going through them again and again is a twelfth of the way to the
+    first step.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 def start_jax() -> None:

@@ -205,7 +205,7 @@ def make_step(
     """
 
     def loss(
-        parameters: Parameters, frozen: Mapping[str, Any], part: Batch, weight: jax.Array, tokens: jax.Array
+        parameters: Parameters, frozen: Mapping[str, Any], part: Batch, weight: jax.Array, tokens: jax.Array | None
     ) -> tuple[jax.Array, BatchLoss]:
         if quantization_aware:
             parameters = {
@@ -218,7 +218,7 @@ def make_step(
     def run(state: TrainState, frozen: Mapping[str, Any], batch: Batch) -> tuple[TrainState, StepReport]:
         parts = batch.tokens.shape[0]
         weight = jnp.maximum(jnp.asarray(batch.weights).sum(), SMALLEST_WEIGHT)
-        tokens = (jnp.asarray(batch.segments) > 0).sum()
+        tokens = (jnp.asarray(batch.segments) > 0).sum() if parts > 1 else None
         slope = jax.grad(loss, has_aux=True)
 
         def add(total: Parameters, part: Batch) -> tuple[Parameters, BatchLoss]:

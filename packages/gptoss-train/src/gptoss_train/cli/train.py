@@ -96,7 +96,10 @@ def lora_command(config: Path, overrides: tuple[str, ...], print_config: bool, d
 
 
 def _command(method: "Method", place: Path, overrides: tuple[str, ...], *, print_config: bool, dry_run: bool) -> None:
-    from gptoss_train.config import load_config
+    from gptoss_train.runtime import importing
+
+    with importing():
+        from gptoss_train.config import load_config
 
     config = load_config(place, overrides)
     if method == "sft":
@@ -136,21 +139,22 @@ def _for_conversations(config: "TrainConfig") -> "TrainConfig":
 
 
 def _train(config: "TrainConfig", method: "Method") -> None:
-    from gptoss_weights.cli_errors import ExitCode
-
-    from gptoss_train.runtime import start_jax
-
-    start_jax()
     import signal
 
-    import jax
+    from gptoss_weights.cli_errors import ExitCode
 
-    from gptoss_train.errors import TrainingError
-    from gptoss_train.evaluation import Evaluation
-    from gptoss_train.loop import train
-    from gptoss_train.report import write_report
-    from gptoss_train.run_places import local_folder, located, run_folder
-    from gptoss_train.setup import open_data, set_up
+    from gptoss_train.runtime import importing, start_jax
+
+    with importing():
+        start_jax()
+        import jax
+
+        from gptoss_train.errors import TrainingError
+        from gptoss_train.evaluation import Evaluation
+        from gptoss_train.loop import train
+        from gptoss_train.report import write_report
+        from gptoss_train.run_places import local_folder, located, run_folder
+        from gptoss_train.setup import open_data, set_up
 
     if config.checkpoint.mode != "off":
         located(run_folder(config))  # or refused, before anything is loaded

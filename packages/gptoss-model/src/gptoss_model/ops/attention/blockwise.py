@@ -267,16 +267,15 @@ def cut_into_blocks(
         rows = min(max(_power_of_two(T // FEWEST_BLOCKS_OF_QUERIES), least_rows), most_rows, T)
         columns = min(max(_power_of_two(S // FEWEST_BLOCKS_OF_KEYS), least_columns), most_columns)
     columns = min(columns, S)
-    lowest_query, highest_query = _bounds(_cut_positions(query_positions, rows))
-    lowest_key, highest_key = _bounds(_cut_positions(key_positions, columns))
-    is_visited = lowest_key[None] <= highest_query[:, None]
+    lowest_query, highest_query = _bounds(query_positions, segments, rows)
+    lowest_key, highest_key = _bounds(key_positions, segments, columns)
+    meets = lowest_key[..., None, :] <= highest_query[..., None]
+    is_visited = meets.all(axis=0)
     if window is not None:
-        is_visited &= highest_key[None] > lowest_query[:, None] - window
+        is_visited &= highest_key[0, :, None] > lowest_query[0, :, :, None] - window
     if segments is not None:
-        lowest_query, highest_query = _bounds(_cut_positions(segments, rows))
-        lowest_key, highest_key = _bounds(_cut_positions(segments, columns))
-        is_visited &= (lowest_key[None] <= highest_query[:, None]) & (highest_key[None] >= lowest_query[:, None])
-    is_visited = is_visited.any(axis=-1)
+        is_visited &= highest_key[1, :, None] >= lowest_query[1, :, :, None]
+    is_visited = is_visited.any(axis=0)
     visited = jnp.argsort(~is_visited, axis=1, stable=True).astype(jnp.int32)
     return Blocks(rows, columns, visited, is_visited.sum(axis=1, dtype=jnp.int32))
 
@@ -286,9 +285,15 @@ def _power_of_two(number: int) -> int:
     return 1 << max(number.bit_length() - 1, 0)
 
 
-def _bounds(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Lowest and highest position of each block [blocks, B] out of [blocks, B, rows]."""
-    return jnp.where(positions >= 0, positions, NOWHERE).min(axis=-1), positions.max(axis=-1)
+def _bounds(positions: jax.Array, segments: jax.Array | None, rows: int) -> tuple[jax.Array, jax.Array]:
+    """Lowest and highest position of each block out of [B, T], and segment if there are any: each [1 or 2, B, blocks].
+
+    Those of a block without tokens are `NOWHERE` and −1.
+    """
+    both = positions[None] if segments is None else jnp.stack([positions, segments])
+    padded = jnp.pad(both, ((0, 0), (0, 0), (0, -both.shape[2] % rows)), constant_values=-1)
+    cut = padded.reshape(*both.shape[:2], -1, rows)
+    return jnp.where(cut >= 0, cut, NOWHERE).min(axis=-1), cut.max(axis=-1)
 
 
 def _cut_positions(positions: jax.Array, rows: int) -> jax.Array:

@@ -27,5 +27,6 @@ class SortedAssignments(NamedTuple):
 def sort_by_expert(indices: Int[Array, "M k"], count: int) -> SortedAssignments:
     """Sorts assignments to `count` experts, or to nobody."""
     chosen = jnp.where(has_expert(indices, count), indices, count).reshape(-1)
-    runs = jnp.bincount(chosen, length=count + 1)[:count].astype(jnp.int32)
+    runs = jnp.zeros(count + 1, jnp.int32).at[chosen].add(1, mode="promise_in_bounds", wrap_negative_indices=False)
+    runs = runs[:count]
     return SortedAssignments(chosen, jnp.argsort(chosen, stable=True), runs)

@@ -11,11 +11,13 @@ rows of all runs are computed at once (`gptoss_model.ops.moe.in_place`), and the
 
 How often the loops turn depends on the routing, which reverse-mode differentiation by JAX cannot
 know. So the backward pass is written out: it goes the same way, computes each tile anew, adds up the
-gradient of one expert in f32, and writes it to its place once.
+gradient of one expert in f32, and writes it to its place once. Each assignment has one place among the sorted
+rows, so that rows come and go by gathers alone, in both directions.
 
 Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop, or, of the
 rows at once, some 2·M·k with their 2F activations in f32 (64 an expert of 20b: 47 MB, of 120b 189 MB); the
-backward pass, in tiles of 2R, keeps nothing but its arguments, M rows, and adds the gradient of one expert.
+backward pass, in tiles of 2R, keeps its arguments, M rows, and the experts' outputs, and adds the gradient of
+one expert.
 """
 
 import dataclasses
@@ -43,6 +45,7 @@ SMALLEST_TILE_ROWS = 8
 LARGEST_TILE_ROWS = 256  # above, a product gains no more
 TILE_COST_IN_ROWS = 12  # what a product costs besides its rows, on CPUs: 8 to 17 were measured
 LEAST_SHARE_IN_PLACE = 0.75  # of the experts: with fewer, reading those that nobody chose takes what copying would
+UNGUARDED: Mapping[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}  # each guard is a kernel
 BACKWARD_TILES = 2  # as many rows: there each tile adds to the gradient of its expert's matrices
 
 
@@ -50,9 +53,16 @@ class Inputs(NamedTuple):
     """What is differentiated, and what the backward pass keeps."""
 
     x: jax.Array  # [M, D]
-    tokens: jax.Array  # whose row stands where, sorted by expert, int32 [A]
+    weights: jax.Array  # [M, k]
+    order: jax.Array  # which assignment stands where, sorted by expert, int32 [A]
+    ranks: jax.Array  # where each assignment stands; the last row of all, if it is to nobody, int32 [M, k]
     runs: jax.Array  # how many rows each expert has, int32 [E]
     leaves: list[jax.Array]  # of the experts
+
+    @property
+    def tokens(self) -> jax.Array:
+        """Whose row stands where, int32 [A]."""
+        return self.order // self.weights.shape[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +84,10 @@ class Settings:
     structure: PyTreeDef
     alpha: float
     limit: float
+
+    def last_row(self, assignments: int) -> int:
+        """Of the sorted rows, which have room for the tile that begins at the last assignment."""
+        return assignments + self.backward_rows - 1
 
     def experts(self, leaves: list[jax.Array]) -> ExpertWeights:
         """The experts again."""
@@ -106,8 +120,7 @@ def tiled_moe(
     swiglu_limit: float,
 ) -> Float[Array, "M D"]:
     """The weighted sum of each token's experts; see `gptoss_model.ops.moe.MoeStrategy`."""
-    M, k = indices.shape
-    A = M * k
+    A = indices.size
     chosen, order, runs = sort_by_expert(indices, experts.count)
     leaves, structure = jax.tree.flatten(experts)
     R = tile_rows(A, experts.count)
@@ -119,14 +132,23 @@ def tiled_moe(
         alpha=swiglu_alpha,
         limit=swiglu_limit,
     )
-    outputs = _run_experts(Inputs(x, order // k, runs, leaves), settings)
-    ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32))
+    ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32), unique_indices=True, **UNGUARDED)
     # Assignments to nobody stand behind the last run, where its last tile may have written; the very last row is zero.
-    ranks = jnp.where(chosen < experts.count, ranks, len(outputs) - 1)
-    return combine_experts(outputs[ranks].reshape(M, k, -1), weights)
+    ranks = jnp.where(chosen < experts.count, ranks, settings.last_row(A)).reshape(indices.shape)
+    return _mix_experts(Inputs(x, weights, order, ranks, runs, leaves), settings)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _mix_experts(inputs: Inputs, settings: Settings) -> jax.Array:
+    """The weighted sum of each token's experts, [M, D]."""
+    return _forward(inputs, settings)[0]
+
+
+def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, tuple[Inputs, jax.Array]]:
+    outputs = _rows_at(_run_experts(inputs, settings), inputs.ranks)
+    return combine_experts(outputs, inputs.weights), (inputs, outputs)
+
+
 def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
     """Each expert on its run of rows: [A + 2R, D], in their order; no tile reaches the last row."""
     if not settings.rows_in_place:
@@ -152,32 +174,31 @@ def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
 
 def _run_in_tiles(inputs: Inputs, settings: Settings, done: jax.Array | int) -> jax.Array:
     """The same, but for as many first rows of each run as are computed elsewhere."""
-    x, tokens, runs, leaves = inputs
-    experts, R = settings.experts(leaves), settings.rows
-    rows = _sorted_rows(x, tokens, settings)
+    experts, R = settings.experts(inputs.leaves), settings.rows
+    rows = _sorted_rows(inputs, settings)
 
     def visit(number: jax.Array, first: jax.Array, count: jax.Array, outputs: jax.Array) -> jax.Array:
-        expert = experts.expert(number, x.dtype)
+        expert = experts.expert(number, rows.dtype)
 
         def tile(turn: jax.Array, outputs: jax.Array) -> jax.Array:
             start = first + turn * R
-            result = settings.apply(lax.dynamic_slice_in_dim(rows, start, R), expert)
-            return lax.dynamic_update_slice_in_dim(outputs, result, start, axis=0)
+            return _put(outputs, start, settings.apply(_slice(rows, start, R), expert))
 
         after: jax.Array = lax.fori_loop(0, -(-count // R), tile, outputs)
         return after
 
-    return _for_each_expert(runs, done, visit, jnp.zeros_like(rows))
+    return _for_each_expert(inputs.runs, done, visit, jnp.zeros_like(rows))
 
 
-def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Inputs]:
-    return _run_experts(inputs, settings), inputs
-
-
-def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[Any]:
-    x, tokens, runs, leaves = inputs
-    experts, R = settings.experts(leaves), settings.backward_rows
-    rows = _sorted_rows(x, tokens, settings)
+def _backward(settings: Settings, saved: tuple[Inputs, jax.Array], gradient: jax.Array) -> tuple[Any]:
+    inputs, outputs = saved
+    x, weights = inputs.x, inputs.weights
+    experts, R = settings.experts(inputs.leaves), settings.backward_rows
+    rows = _sorted_rows(inputs, settings)
+    wide = gradient.astype(jnp.float32)
+    d_weights = (outputs.astype(jnp.float32) * wide[:, None]).sum(axis=-1)
+    d_outputs = _rows_at(wide, inputs.tokens) * _rows_at(weights.astype(jnp.float32).reshape(-1, 1), inputs.order)
+    d_outputs = jnp.pad(d_outputs.astype(x.dtype), ((0, R), (0, 0)))
     trained = {name: array for name in Expert._fields if (array := _floats(getattr(experts, name))) is not None}
 
     def visit(number: jax.Array, first: jax.Array, count: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -190,11 +211,11 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
             is_its_own = (turn * R + jnp.arange(R) < count)[:, None]
             _, pull_back = jax.vjp(
                 lambda part, arrays: settings.apply(part, expert._replace(**arrays)),
-                lax.dynamic_slice_in_dim(rows, start, R),
+                _slice(rows, start, R),
                 {name: getattr(expert, name) for name in trained},
             )
-            d_part, more = pull_back(jnp.where(is_its_own, lax.dynamic_slice_in_dim(gradient, start, R), 0))
-            d_rows = lax.dynamic_update_slice_in_dim(d_rows, d_part, start, axis=0)
+            d_part, more = pull_back(jnp.where(is_its_own, _slice(d_outputs, start, R), 0))
+            d_rows = _put(d_rows, start, d_part)
             return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
 
         arrays = {name: getattr(expert, name) for name in trained}
@@ -203,21 +224,18 @@ def _backward(settings: Settings, inputs: Inputs, gradient: jax.Array) -> tuple[
         written = {}
         for name, totals in d_experts.items():
             place = _place(getattr(experts, name), number)
-
-            def write(total: jax.Array, part: jax.Array, place: tuple[jax.Array, ...] = place) -> jax.Array:
-                return total.at[place].set(part.astype(total.dtype))
-
-            written[name] = jax.tree.map(write, totals, d_expert[name])
+            written[name] = jax.tree.map(functools.partial(_write_entry, place), totals, d_expert[name])
         return d_rows, written
 
     nowhere = jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)
-    d_rows, d_experts = _for_each_expert(runs, 0, visit, nowhere)
+    d_rows, d_experts = _for_each_expert(inputs.runs, 0, visit, nowhere)
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
-    d_x = jnp.zeros(x.shape, jnp.float32).at[tokens].add(d_rows[: len(tokens)].astype(jnp.float32))
-    return (without_integers(Inputs(d_x.astype(x.dtype), tokens, runs, d_leaves)),)
+    d_x = _rows_at(d_rows, inputs.ranks).astype(jnp.float32).sum(axis=1)
+    gradients = inputs._replace(x=d_x.astype(x.dtype), weights=d_weights.astype(weights.dtype), leaves=d_leaves)
+    return (without_integers(gradients),)
 
 
-_run_experts.defvjp(_forward, _backward)
+_mix_experts.defvjp(_forward, _backward)
 
 
 def _for_each_expert[S](
@@ -229,16 +247,40 @@ def _for_each_expert[S](
     starts = jnp.cumsum(runs) - runs + done
 
     def step(turn: jax.Array, state: S) -> S:
-        number = those_with_any_first[turn]
-        return visit(number, starts[number], rest[number], state)
+        number = _entry(those_with_any_first, turn)
+        return visit(number, _entry(starts, number), _entry(rest, number), state)
 
     result: S = lax.fori_loop(0, (rest > 0).sum(), step, state)
     return result
 
 
-def _sorted_rows(x: jax.Array, tokens: jax.Array, settings: Settings) -> jax.Array:
+def _sorted_rows(inputs: Inputs, settings: Settings) -> jax.Array:
     """The tokens' rows, and some of no meaning: room for the tile that begins at the last row."""
-    return x[jnp.pad(tokens, (0, settings.backward_rows))]
+    return _rows_at(inputs.x, jnp.pad(inputs.tokens, (0, settings.backward_rows)))
+
+
+def _rows_at(rows: jax.Array, places: jax.Array) -> jax.Array:
+    found: jax.Array = rows.at[places].get(**UNGUARDED)
+    return found
+
+
+def _entry(array: jax.Array, place: jax.Array) -> jax.Array:
+    entry: jax.Array = lax.dynamic_index_in_dim(array, place, keepdims=False, allow_negative_indices=False)
+    return entry
+
+
+def _slice(rows: jax.Array, start: jax.Array, count: int) -> jax.Array:
+    return lax.dynamic_slice_in_dim(rows, start, count, allow_negative_indices=False)
+
+
+def _write_entry(place: tuple[jax.Array, ...], total: jax.Array, part: jax.Array) -> jax.Array:
+    starts = *place, *[jnp.int32(0)] * part.ndim
+    entry = part.astype(total.dtype).reshape((1,) * len(place) + part.shape)
+    return lax.dynamic_update_slice(total, entry, starts, allow_negative_indices=False)
+
+
+def _put(rows: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
+    return lax.dynamic_update_slice_in_dim(rows, part, start, axis=0, allow_negative_indices=False)
 
 
 def _floats(matrices: Any) -> jax.Array | LowRank | None:
