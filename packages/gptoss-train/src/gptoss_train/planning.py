@@ -6,19 +6,30 @@ a chunk of logits. Nothing is allocated and no device is asked for.
 """
 
 import dataclasses
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gptoss_model import EXPERT_TARGETS, LINEAR_TARGETS, DeviceMemory, MeshRules, memory_per_device
 from gptoss_model.sharding.shards import batch_axes
-from gptoss_weights import GptOssConfig, count_active_parameters, count_parameters, tensor_specs
+from gptoss_weights import (
+    Checkpoint,
+    GptOssConfig,
+    Index,
+    Mxfp4Tensor,
+    count_active_parameters,
+    count_parameters,
+    tensor_specs,
+)
 
 from gptoss_train.config import TrainConfig
 from gptoss_train.errors import ConfigError
 from gptoss_train.optimizer import init_moments, make_optimizer
 from gptoss_train.rows_on_mesh import check_rows, rows_per_device
-from gptoss_train.setup import Method, check_method, geometry_of
+from gptoss_train.setup import PUBLISHED, Method, check_method, open_base
 
 __all__ = ["RunPlan", "plan_run"]
 
@@ -110,11 +121,13 @@ class RunPlan:
 def plan_run(config: TrainConfig, method: Method) -> RunPlan:
     """What a run needs.
 
+    Weights that are published are planned as they are, before they are here; any others must be there.
+
     Raises:
-        CheckpointError: there is no such geometry.
-        ConfigError: the mesh does not divide the model, or `frozen` names none of its parameters.
+        CheckpointError: there is no checkpoint for the command, or no such geometry.
+        ConfigError: the mesh does not divide the model, or the command refuses the config.
     """
-    geometry, _ = geometry_of(config)
+    geometry = _base(config, method).config
     check_method(config, method, geometry)
     is_lora = method == "lora"
     weight_bytes = jnp.dtype(config.run.weight_dtype).itemsize
@@ -155,6 +168,29 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         tokens_per_step=tokens,
         flops_per_step=_flops(config, geometry, tokens),
     )
+
+
+class _PublishedCheckpoint(Checkpoint):
+    """Published weights that are not here: what they are in is known."""
+
+    format = "published"
+
+    def __init__(self, config: GptOssConfig) -> None:
+        self.config, self.side_files = config, MappingProxyType({})
+
+    def array_dtype(self, name: str) -> np.dtype | None:
+        return None if self.specs[name].is_expert_matrix else jnp.dtype(jnp.bfloat16)
+
+    def read(self, name: str, index: Index = ()) -> np.ndarray | Mxfp4Tensor:
+        raise NotImplementedError("a plan reads no tensor")
+
+
+def _base(config: TrainConfig, method: Method) -> Checkpoint:
+    """What the command starts from."""
+    is_elsewhere = config.model in PUBLISHED and not Path(config.model).exists()
+    if method != "pretrain" and is_elsewhere and not config.changed_geometry():
+        return _PublishedCheckpoint(PUBLISHED[config.model])
+    return open_base(config, method)
 
 
 def _memory(geometry: GptOssConfig, rules: MeshRules, dtype: str, *, is_packed: bool) -> DeviceMemory:

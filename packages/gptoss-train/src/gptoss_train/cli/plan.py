@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from gptoss_train.config import TrainConfig
     from gptoss_train.setup import Method
 
 __all__ = ["plan_command"]
@@ -20,8 +21,8 @@ GIB = 1 << 30
 @click.option(
     "--method",
     type=click.Choice(["pretrain", "finetune", "sft", "lora"]),
-    default="finetune",
-    show_default=True,
+    default=None,
+    show_default="finetune; pretrain where the config has a geometry of its own",
     help="The command that would run.",
 )
 @click.option(
@@ -32,11 +33,12 @@ GIB = 1 << 30
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
 def plan_command(
-    config: Path, overrides: tuple[str, ...], method: "Method", device_memory: float | None, as_json: bool
+    config: Path, overrides: tuple[str, ...], method: "Method | None", device_memory: float | None, as_json: bool
 ) -> None:
     """Print the memory of each device, the size of a checkpoint, and tokens and FLOPs of a step.
 
-    From shapes alone: no weights, no devices. What is kept of activations is an estimate.
+    From shapes alone: no weights are read, and no devices needed. What is kept of activations is an estimate. What
+    the command would refuse is refused; published weights need not be here yet.
 
     \b
     Examples:
@@ -48,10 +50,16 @@ def plan_command(
     from gptoss_train.config import load_config
     from gptoss_train.planning import plan_run
 
-    plan = plan_run(load_config(config, overrides), method)
+    wanted = load_config(config, overrides)
+    plan = plan_run(wanted, method or _usual_method(wanted))
     click.echo(json.dumps(plan.to_json(), indent=1) if as_json else plan.to_text())
     if device_memory is not None and plan.device_bytes > device_memory * GIB:
         raise NotEnoughSpaceError(
             f"a device needs {plan.device_bytes / GIB:.3g} GiB and has {device_memory:g}",
             fix="Split over more devices, raise gradient_accumulation, or set run.remat=full.",
         )
+
+
+def _usual_method(config: "TrainConfig") -> "Method":
+    """Of a geometry that no checkpoint has, new weights; else finetune, which needs as much."""
+    return "pretrain" if config.changed_geometry() or Path(config.model).suffix == ".json" else "finetune"

@@ -1,0 +1,30 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+from gptoss_train.cli import main
+from gptoss_weights import GPT_OSS_20B
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    """What a command prints."""
+    result = CliRunner().invoke(main, [str(part) for part in arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.mark.parametrize("method", ["finetune", "lora"])
+@pytest.mark.parametrize("overrides", [[], ["model=demo"], ["model=nowhere", "geometry={}"]])
+def test_what_the_command_refuses_its_plan_refuses_in_the_same_words(method, overrides, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = run(method, "tiny", *overrides, code=3)
+    assert run(method, "tiny", *overrides, "--dry-run", code=3) == refused
+    assert run("plan", "tiny", *overrides, "--method", method, code=3) == refused
+
+
+def test_weights_of_a_geometry_of_its_own_are_planned_as_new_ones(tmp_path):
+    assert run("plan", "tiny").startswith("pretrain: ")
+    assert run("plan", "20b").startswith("finetune: ")
+    (tmp_path / "config.json").write_text(json.dumps(GPT_OSS_20B.to_openai()))
+    assert run("plan", "20b", f"model={tmp_path / 'config.json'}").startswith("pretrain: ")
