@@ -8,13 +8,15 @@ from gptoss_train.planning import plan_run
 from gptoss_train.setup import set_up
 from gptoss_weights import GPT_OSS_20B, GptOssWarning, count_parameters
 
+COUNTERS_BYTES = 16  # steps seen and left out, and AdamW's two
+
 
 def test_plan_of_a_run_counts_what_its_state_holds(full_run):
     plan = plan_run(full_run.config, "finetune")
     state = full_run.state
     assert plan.parameter_bytes == sum(leaf.nbytes for leaf in jax.tree.leaves(state.parameters))
     moments = sum(leaf.nbytes for leaf in jax.tree.leaves(state.optimizer))
-    assert plan.moment_bytes == pytest.approx(moments, rel=1e-4)
+    assert plan.moment_bytes == moments
     assert plan.trained == count_parameters(full_run.geometry) == plan.parameters
     assert plan.tokens_per_step == full_run.config.batch_size * full_run.config.sequence_length
 
@@ -23,7 +25,7 @@ def test_plan_of_lora_counts_factors_and_packed_experts(lora_run):
     plan = plan_run(lora_run.config, "lora")
     assert plan.trained == sum(leaf.size for leaf in lora_run.state.parameters.values())
     held = sum(leaf.nbytes for leaf in jax.tree.leaves((lora_run.state.parameters, lora_run.frozen)))
-    assert plan.parameter_bytes == pytest.approx(held, rel=0.02)  # routers and sinks are counted twice
+    assert plan.parameter_bytes == held
 
 
 @pytest.mark.parametrize("mesh", ["fsdp=8,expert=8", "data=2,fsdp=4,expert=16", "fsdp=16,expert=4,tensor=2"])
@@ -33,7 +35,7 @@ def test_120b_is_planned_on_any_mesh_without_devices(mesh):
     assert plan.parameters == 116_829_156_672
     assert whole.parameter_bytes == 4 * plan.parameters
     assert whole.parameter_bytes / plan.devices <= plan.parameter_bytes < whole.parameter_bytes / 8
-    assert plan.checkpoint_bytes == whole.checkpoint_bytes == 12 * plan.parameters
+    assert plan.checkpoint_bytes == whole.checkpoint_bytes == 12 * plan.parameters + COUNTERS_BYTES
     assert "each of" in plan.to_text()
 
 

@@ -5,12 +5,13 @@ The commands differ in two points only: where the weights come from, and which o
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import optax
+from flax import nnx
 from gptoss_model import GptOss, MeshRules, add_lora, load_model, make_mesh
 from gptoss_weights import (
     GPT_OSS_20B,
@@ -49,6 +50,7 @@ __all__ = [
     "PUBLISHED",
     "Method",
     "Run",
+    "add_updates",
     "check_method",
     "geometry_of",
     "load_run_model",
@@ -56,6 +58,7 @@ __all__ = [
     "open_data",
     "open_tokenizer",
     "set_up",
+    "trained_parameters",
 ]
 
 type Method = Literal["pretrain", "finetune", "sft", "lora"]
@@ -118,13 +121,9 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
     if learns and mesh is not None:
         check_rows(config, MeshRules(**dict(mesh.shape)))
     model = load_run_model(config, method, base, mesh)
-    is_lora = method == "lora"
-    selects = (
-        trained_with_lora(router=config.lora.router, sinks=config.lora.sinks)
-        if is_lora
-        else trained_in_full(config.frozen)
+    split, parameters, frozen = split_model(
+        model, trained_parameters(config, method), weight_dtype=config.run.weight_dtype
     )
-    split, parameters, frozen = split_model(model, selects, weight_dtype=config.run.weight_dtype)
     del model  # and with it the arrays that the state copies
     if config.run.quantization_aware:
         frozen = {name: rounded_once(value) if is_expert_matrix(name) else value for name, value in frozen.items()}
@@ -144,7 +143,7 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
             clip_norm=config.optimizer.clip_norm,
             remat=config.run.remat,
             quantization_aware=config.run.quantization_aware,
-            audited=is_lora,
+            audited=method == "lora",
         ),
         schedule=make_schedule(config.optimizer, steps=config.steps),
     )
@@ -173,17 +172,33 @@ def load_run_model(config: TrainConfig, method: Method, base: Checkpoint, mesh: 
             mesh=mesh,
         )
         if is_lora:
-            add_lora(
-                model,
-                rank=config.lora.rank,
-                alpha=config.lora.alpha,
-                targets=config.lora.targets,
-                seed=config.seed,
-                dtype=run.weight_dtype,
-            )
+            add_updates(model, config)
     except ValueError as error:
         raise ConfigError(str(error), where="run") from None
     return model
+
+
+def add_updates(model: GptOss, config: TrainConfig) -> None:
+    """Gives a model the low-rank updates of the config, in place.
+
+    Raises:
+        ValueError: they cannot be added.
+    """
+    add_lora(
+        model,
+        rank=config.lora.rank,
+        alpha=config.lora.alpha,
+        targets=config.lora.targets,
+        seed=config.seed,
+        dtype=config.run.weight_dtype,
+    )
+
+
+def trained_parameters(config: TrainConfig, method: Method) -> Callable[[str, nnx.Variable[Any]], bool]:
+    """Selects what the command trains."""
+    if method == "lora":
+        return trained_with_lora(router=config.lora.router, sinks=config.lora.sinks)
+    return trained_in_full(config.frozen)
 
 
 def check_method(config: TrainConfig, method: Method, geometry: GptOssConfig) -> None:
