@@ -39,6 +39,38 @@ def test_120b_is_planned_on_any_mesh_without_devices(mesh):
     assert "each of" in plan.to_text()
 
 
+def test_axis_is_planned_as_the_mesh_without_it():
+    def plan(mesh):
+        return plan_run(load_config("20b", [f"run.mesh={mesh}", "batch_size=256"]), "lora")
+
+    whole = plan("data=2,fsdp=2,expert=4")
+    assert {name: axis.size for name, axis in whole.axes.items()} == {"data": 2, "fsdp": 2, "expert": 4}
+    for name, mesh in {"data": "fsdp=2,expert=4", "fsdp": "data=2,expert=4", "expert": "data=2,fsdp=2"}.items():
+        fewer = plan(mesh).to_json()
+        assert whole.axes[name].without.to_json().items() <= fewer.items()
+    assert plan("data=1").axes == {}
+
+
+def test_each_axis_divides_what_it_is_for():
+    plan = plan_run(load_config("120b", ["run.mesh=data=2,fsdp=4,expert=8", "batch_size=128"]), "finetune")
+    data, fsdp, expert = (plan.axes[name].without for name in ("data", "fsdp", "expert"))
+    assert data.parameter_bytes == plan.parameter_bytes
+    assert data.activation_bytes == 2 * plan.activation_bytes
+    assert 3.9 < fsdp.moment_bytes / plan.moment_bytes < 4
+    assert 6 < expert.moment_bytes / plan.moment_bytes < 8
+    [names] = [line.split() for line in plan.to_text().splitlines() if line.split()[:1] == ["data"]]
+    assert names == ["data", "fsdp", "expert"]
+    [parameters] = [line for line in plan.to_text().splitlines() if line.startswith("  parameters")]
+    assert parameters.split("GiB")[1].split()[:4] == [
+        "÷",
+        "1.00",
+        "÷",
+        f"{fsdp.parameter_bytes / plan.parameter_bytes:.2f}",
+    ]
+    [gathered] = [line for line in plan.to_text().splitlines() if line.startswith("  gathered")]
+    assert gathered.split("GiB")[1].split()[2] == "-", "without fsdp nothing is gathered"
+
+
 def test_plan_knows_what_each_strategy_of_the_experts_keeps():
     def activations(method="finetune", **run):
         overrides = [f"run.{name}={value}" for name, value in run.items()]

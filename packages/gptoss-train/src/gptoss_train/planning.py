@@ -3,9 +3,12 @@
 Counted exactly, as they lie on a device of the mesh: parameters, gradients, moments, and the largest part that
 fsdp gathers. Estimated: what the backward pass keeps of each layer under the remat policy, one layer at work, and
 a chunk of logits. Nothing is allocated, and the devices of the mesh need not be there.
+
+By what an axis of the mesh divides each of these, the same count says with that axis left out.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from gptoss_model import MeshRules
+from gptoss_model.sharding.rules import MESH_AXES
 from gptoss_model.sharding.shards import batch_axes
 from gptoss_weights import Checkpoint, GptOssConfig, Index, Mxfp4Tensor, count_active_parameters, count_parameters
 
@@ -22,7 +26,7 @@ from gptoss_train.planned_arrays import PlannedArrays, plan_arrays
 from gptoss_train.rows_on_mesh import check_rows, rows_per_device
 from gptoss_train.setup import PUBLISHED, Method, check_method, open_base
 
-__all__ = ["DeviceBytes", "RunPlan", "plan_run"]
+__all__ = ["AxisPlan", "DeviceBytes", "RunPlan", "plan_run"]
 
 GIB = 1 << 30
 F32_BYTES = 4
@@ -73,6 +77,23 @@ class DeviceBytes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AxisPlan:
+    """What an axis of the mesh divides.
+
+    Attributes:
+        size: Devices along it.
+        without: What a device would hold if the mesh had one device along it.
+    """
+
+    size: int
+    without: DeviceBytes
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document."""
+        return {"size": self.size, "without": self.without.to_json()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunPlan(DeviceBytes):
     """What a run needs; bytes on each device.
 
@@ -80,6 +101,7 @@ class RunPlan(DeviceBytes):
         method: The command.
         mesh: The devices.
         devices: How many.
+        axes: Each axis of the mesh that has more than one device, by name.
         parameters: Of the model.
         trained: How many numbers are trained.
         active: How many a token multiplies.
@@ -92,6 +114,7 @@ class RunPlan(DeviceBytes):
     method: Method
     mesh: str
     devices: int
+    axes: Mapping[str, AxisPlan]
     parameters: int
     trained: int
     active: int
@@ -100,18 +123,34 @@ class RunPlan(DeviceBytes):
     tokens_per_step: int
     flops_per_step: int
 
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON document."""
+        return {**super().to_json(), "axes": {name: axis.to_json() for name, axis in self.axes.items()}}
+
     def to_text(self) -> str:
         """As lines."""
         places = "one device" if self.devices == 1 else f"each of {self.devices} devices"
+        question = ", and by what each axis divides it" if self.axes else ""
+        names = "".join(f"{name:>10}" for name in self.axes)
         return "\n".join(
             [
                 f"{self.method}: {self.trained:,} of {self.parameters:,} parameters trained, {self.active:,} active",
-                f"{places}, mesh {self.mesh}, {self.rows_per_device} rows at a time:",
-                *(f"  {name:<20}{size / GIB:>10.3f} GiB" for name, size in self.by_name().items()),
+                f"{places}, mesh {self.mesh}, {self.rows_per_device} rows at a time{question}:",
+                *([f"{'':<36}{names}"] if self.axes else []),
+                *(
+                    f"  {name:<20}{size / GIB:>10.3f} GiB{self._divisors(name)}"
+                    for name, size in self.by_name().items()
+                ),
                 f"a step: {self.tokens_per_step:,} tokens, {self.flops_per_step:.3g} FLOPs",
                 f"a checkpoint: {self.checkpoint_bytes / GIB:.3f} GiB",
             ]
         )
+
+    def _divisors(self, name: str) -> str:
+        """By how much each axis divides what the text calls so; a dash where there is nothing without the axis."""
+        here = self.by_name()[name]
+        without = [axis.without.by_name()[name] for axis in self.axes.values()]
+        return "".join(f"{f'÷ {other / here:.2f}' if here and other else '-':>10}" for other in without)
 
 
 def plan_run(config: TrainConfig, method: Method) -> RunPlan:
@@ -130,6 +169,7 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         rules = MeshRules.parse(config.run.mesh or "data=1")
         rules = rules.resolve(rules.device_count)
         arrays = plan_arrays(config, method, base, rules)
+        axes = {axis: _without(axis, config, method, base, rules) for axis in MESH_AXES if getattr(rules, axis) > 1}
     except ValueError as error:
         raise ConfigError(str(error), where="run.mesh") from None
     check_rows(config, rules)
@@ -139,6 +179,7 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         method=method,
         mesh=str(rules),
         devices=rules.device_count,
+        axes=axes,
         parameters=count_parameters(geometry),
         trained=sum(value.size for value in arrays.state.parameters.values()),
         active=count_active_parameters(geometry),
@@ -147,6 +188,12 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         tokens_per_step=tokens,
         flops_per_step=_flops(config, geometry, tokens),
     )
+
+
+def _without(axis: str, config: TrainConfig, method: Method, base: Checkpoint, rules: MeshRules) -> AxisPlan:
+    fewer = dataclasses.replace(rules, **{axis: 1})
+    arrays = plan_arrays(config, method, base, fewer)
+    return AxisPlan(size=getattr(rules, axis), without=_device_bytes(config, arrays, base.config, fewer))
 
 
 class _PublishedCheckpoint(Checkpoint):

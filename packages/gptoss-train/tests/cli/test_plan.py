@@ -28,3 +28,10 @@ def test_weights_of_a_geometry_of_its_own_are_planned_as_new_ones(tmp_path):
     assert run("plan", "20b").startswith("finetune: ")
     (tmp_path / "config.json").write_text(json.dumps(GPT_OSS_20B.to_openai()))
     assert run("plan", "20b", f"model={tmp_path / 'config.json'}").startswith("pretrain: ")
+
+
+def test_json_has_what_a_device_would_hold_without_each_axis():
+    plan = json.loads(run("plan", "20b", "run.mesh=fsdp=2,tensor=2", "batch_size=64", "--json"))
+    assert {name: axis["size"] for name, axis in plan["axes"].items()} == {"fsdp": 2, "tensor": 2}
+    whole = json.loads(run("plan", "20b", "run.mesh=tensor=2", "batch_size=64", "--json"))
+    assert plan["axes"]["fsdp"]["without"]["device_bytes"] == whole["device_bytes"] > plan["device_bytes"]

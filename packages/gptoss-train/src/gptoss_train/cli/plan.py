@@ -38,7 +38,8 @@ def plan_command(
     """Print the memory of each device, the size of a checkpoint, and tokens and FLOPs of a step.
 
     From shapes alone: no weights are read, and no devices needed. What is kept of activations is an estimate. What
-    the command would refuse is refused; published weights need not be here yet.
+    the command would refuse is refused; published weights need not be here yet. Of each axis of a mesh it says by
+    what it divides each part; with --json, what a device would hold without it.
 
     \b
     Examples:
