@@ -239,8 +239,8 @@ def _activation_bytes(
     D, q = geometry.hidden_size * itemsize, geometry.q_size // rules.tensor * itemsize
     rotated = q + 2 * geometry.kv_size // rules.tensor * itemsize
     kept_of_experts, products_of_experts = _bytes_of_experts(config, geometry, rules, itemsize, is_packed=is_packed)
-    # The stream before and after attention, both normalised; queries, keys, values; what attention mixed, twice.
-    layer = 4 * D + rotated + 2 * q + kept_of_experts
+    # The stream before and after attention, both normalised; queries, keys, values; what attention mixed.
+    layer = 4 * D + rotated + q + kept_of_experts
     products = 2 * D + rotated + products_of_experts
     kept = {"full": D, "dots": products, "dots_with_no_batch_dims": products, "none": layer}[config.run.remat]
     return (geometry.num_hidden_layers * kept + 2 * layer) * rows * config.sequence_length
