@@ -26,6 +26,31 @@ def test_paragraphs_are_divided_by_blank_lines(file):
     assert found == ["First line.\nSecond line.", "Another paragraph, é.\r\nIts end."]
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n \n", "\n  "])
+@pytest.mark.parametrize("begin", ["", "\n", "\n\n", " \n", "\ufeff", "\ufeff\n"])
+def test_line_ends_at_the_borders_of_paragraphs_belong_to_none(tmp_path, newline, end, begin):
+    path = tmp_path / "x.txt"
+    text = f"{begin}  ab cd\nef \n\ngh\n\n\nij{end}"
+    path.write_bytes(text.replace("\n", newline).encode())
+    found = documents(TextFilesSource([path], document="paragraph"))
+    assert found == [f"  ab cd{newline}ef ", "gh", "ij"]
+
+
+def test_a_file_of_one_line_is_a_paragraph_without_its_end(tmp_path):
+    path = tmp_path / "x.txt"
+    for content in ("ab", "ab\r\n", "\r\nab", "ab  "):
+        path.write_bytes(content.encode())
+        assert documents(TextFilesSource([path], document="paragraph")) == [content.strip("\r\n")]
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("line", ["cd"]), ("paragraph", ["cd"]), ("file", ["\ncd\n"])])
+def test_a_byte_order_mark_is_no_text(tmp_path, kind, expected):
+    path = tmp_path / "x.txt"
+    path.write_bytes("\ufeff\ncd\n".encode())
+    assert documents(TextFilesSource([path], document=kind)) == expected
+
+
 def test_lines_have_no_line_ends_and_blank_ones_are_none(file):
     found = documents(TextFilesSource([file], document="line"))
     assert found == ["First line.", "Second line.", "Another paragraph, é.", "Its end."]

@@ -2,11 +2,15 @@
 
 A document of more than `BLOCK_BYTES` is handed out in pieces that end at a line's end where there is one, so that
 shuffling reaches into a long book, and a file may be larger than memory. Only the last piece ends the document.
+
+Line ends between documents, Unix's or Windows', belong to none, nor does a byte order mark; inside of a document
+they stay as they are.
 """
 
 import mmap
 import re
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,7 +24,9 @@ from gptoss_train.data.sources.files import content_digest
 __all__ = ["BLOCK_BYTES", "TextFilesSource"]
 
 BLOCK_BYTES = 1 << 16
-_SEPARATORS = {"paragraph": re.compile(rb"\n(?:[ \t\r]*\n)+"), "line": re.compile(rb"\r?\n")}
+_SEPARATORS = {"paragraph": re.compile(rb"\r?\n(?:[ \t\r]*\n)++"), "line": re.compile(rb"\r?\n")}
+_BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)++")
+_BLANKS = re.compile(rb"[ \t\r]*")
 _CONTINUES = range(0x80, 0xC0)  # bytes inside of a character, in UTF-8
 _BLANK = b" \t\r\n\x0b\x0c"
 
@@ -64,7 +70,7 @@ class TextFilesSource:
             stream.seek(start)
             content = stream.read(end - start)
         try:
-            text = content.decode("utf-8-sig" if start == 0 else "utf-8")
+            text = content.decode()
         except UnicodeDecodeError as error:
             raise CheckpointError(
                 "the file is no UTF-8", where=f"{file}, byte {start + error.start}", fix="Write the file as UTF-8."
@@ -82,12 +88,23 @@ def _pieces(file: Path, document: Literal["file", "paragraph", "line"]) -> Itera
 
 
 def _documents(content: mmap.mmap, document: Literal["file", "paragraph", "line"]) -> Iterator[tuple[int, int]]:
-    start = 0
+    start, end = len(BOM_UTF8) if content[: len(BOM_UTF8)] == BOM_UTF8 else 0, len(content)
+    if document == "paragraph" and (blank := _BLANK_LINES.match(content, start)):
+        start = blank.end()
     if document != "file":
-        for separator in _SEPARATORS[document].finditer(content):
+        for separator in _SEPARATORS[document].finditer(content, start):
             yield start, separator.start()
             start = separator.end()
-    yield start, len(content)
+    yield start, _before_line_end(content, start, end) if document == "paragraph" else end
+
+
+def _before_line_end(content: mmap.mmap, start: int, end: int) -> int:
+    """Where a file's last paragraph ends, which no blank line follows."""
+    last = content.rfind(b"\n", start, end)
+    rest = _BLANKS.match(content, last + 1)
+    if last == -1 or rest is None or rest.end() < end:
+        return end
+    return last - (content[last - 1 : last] == b"\r")
 
 
 def _blocks(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
