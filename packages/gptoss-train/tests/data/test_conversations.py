@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 from gptoss_train.data import ColumnsConfig, ConversationConfig
@@ -187,6 +188,15 @@ def test_spans_tell_roles_and_channels(read):
         ),
         ({"question": "a", "answer": "b", "tools": "{"}, "f:1, tools: the tools are no JSON"),
         ({"question": "a", "answer": "b", "tools": {}}, "f:1, tools: tools is no list; found dict"),
+        (
+            {
+                "messages": [
+                    MESSAGES[1],
+                    {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": math.nan}}]},
+                ]
+            },
+            r"f:1, messages\[1\]\.tool_calls\[0\]\.arguments: the arguments of a tool call are no JSON",
+        ),
         ({"question": "a\ud800", "answer": "b"}, "f:1: the text is no Unicode: .*surrogate pair; found 'a.*ud800'"),
         (
             {"prompt": MESSAGES[:2], "completion": [{"role": "assistant", "content": "a"}], "thinking": "b"},

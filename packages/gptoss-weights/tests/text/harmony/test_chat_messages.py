@@ -1,5 +1,6 @@
 """Conversations in JSON: what each shape becomes, and where it says that something is missing."""
 
+import math
 from typing import Any
 
 import pytest
@@ -165,7 +166,22 @@ def test_conversation_that_is_read_can_be_rendered_and_messages_stay_untouched()
             [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}],
             r"messages\[0\]\.tool_calls\[0\]\.function\.name: this must be text; expected a string; found nothing",
         ),
-        ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {1j}}]}], r"are no JSON"),
+        (
+            [{"role": "assistant", "tool_calls": [{"name": "f", "arguments": {1j}}]}],
+            r"messages\[0\]\.tool_calls\[0\]\.arguments: the arguments of a tool call are no JSON",
+        ),
+        *(
+            (
+                [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [CALL, {"function": {"name": "f", "arguments": {"a": [number]}}}],
+                    }
+                ],
+                r"messages\[0\]\.tool_calls\[1\]\.function\.arguments: the arguments of a tool call are no JSON \(",
+            )
+            for number in (math.nan, math.inf, -math.inf)
+        ),
         ([{"role": "assistant", "function_call": {"name": "f"}}], r"function_call is not read\. Write it as an entry"),
         ([{"role": "tool", "content": "2"}], r"messages\[0\]: a tool answers, but there was no call\. Give"),
         ([{"role": "tool", "tool_call_id": "c", "content": "2"}], r"a tool answers a call that nobody made; found 'c'"),

@@ -25,12 +25,14 @@ class ToolCall:
     Args:
         name: The function's name.
         arguments: What it is called with: an object, or its JSON as text.
+        where: What errors call the place of its arguments.
         id: What a result refers to it by.
         content_type: What the arguments are written in; None for JSON.
     """
 
     name: str
     arguments: object
+    where: str
     id: str | None = None
     content_type: str | None = None
 
@@ -127,6 +129,7 @@ def _call(call: object, where: str) -> ToolCall:
     return ToolCall(
         name=_string(function.get("name"), f"{inner}.name"),
         arguments=function["arguments"],
+        where=f"{inner}.arguments",
         id=None if call.get("id") is None else _string(call["id"], f"{where}.id"),
         content_type=None if content_type is None else _string(content_type, f"{inner}.content_type"),
     )

@@ -117,7 +117,7 @@ class _Reader:
             if call.id is not None:
                 self._names[call.id] = self._last_call
             content_type = JSON_CONTENT_TYPE if call.content_type is None else call.content_type
-            arguments = call.arguments if isinstance(call.arguments, str) else _json(call.arguments, where)
+            arguments = call.arguments if isinstance(call.arguments, str) else _json(call.arguments, call.where)
             self.conversation.append(
                 Message(
                     Role.ASSISTANT,
@@ -175,6 +175,6 @@ def _full_name(name: str) -> str:
 
 def _json(arguments: object, where: str) -> str:
     try:
-        return json.dumps(arguments, ensure_ascii=False)
-    except TypeError as error:
+        return json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
         raise ConversationError(f"the arguments of a tool call are no JSON ({error})", where=where) from None
