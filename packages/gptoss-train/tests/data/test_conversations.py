@@ -197,6 +197,11 @@ def test_spans_tell_roles_and_channels(read):
             },
             r"f:1, messages\[1\]\.tool_calls\[0\]\.arguments: the arguments of a tool call are no JSON",
         ),
+        (
+            {"messages": [MESSAGES[1], {"role": "assistant", "content": "Yes.", "channel": "finall"}]},
+            r"f:1, messages\[1\]\.channel: there is no such channel; expected analysis, commentary, final; "
+            "found 'finall'. The nearest is 'final'",
+        ),
         ({"question": "a\ud800", "answer": "b"}, "f:1: the text is no Unicode: .*surrogate pair; found 'a.*ud800'"),
         (
             {"prompt": MESSAGES[:2], "completion": [{"role": "assistant", "content": "a"}], "thinking": "b"},

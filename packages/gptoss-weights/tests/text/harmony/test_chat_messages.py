@@ -130,6 +130,13 @@ def test_what_openai_harmony_writes_is_read() -> None:
     assert read(written, result)[-1] == result_of("functions.f", "1")
 
 
+def test_message_may_have_a_channel_that_the_system_message_names() -> None:
+    system = SystemContent(valid_channels=("confession",))
+    for channel in ("confession", "final"):
+        said = {"role": "assistant", "content": "4", "channel": channel}
+        assert read(said, system=system) == [Message(Role.ASSISTANT, "4", channel=channel)]
+
+
 def test_conversation_that_is_read_can_be_rendered_and_messages_stay_untouched() -> None:
     messages = [USER, {"role": "assistant", "content": "4", "tool_calls": None}]
     before = [dict(message) for message in messages]
@@ -153,6 +160,20 @@ def test_conversation_that_is_read_can_be_rendered_and_messages_stay_untouched()
         ([{"role": "user", "content": [{"type": "text"}]}], r"messages\[0\]\.content\[0\]\.text: this must be text"),
         ([{"role": "assistant"}], r"an assistant's message says nothing; expected content, thinking or tool_calls"),
         ([{"role": "assistant", "content": "4", "channel": 1}], r"messages\[0\]\.channel: this must be text"),
+        *(
+            (
+                [USER, {"role": role, "content": "4", "channel": channel}],
+                r"messages\[1\]\.channel: there is no such channel; expected analysis, commentary, final; "
+                rf"found {hint}$",
+            )
+            for role, channel, hint in (
+                ("assistant", "finall", r"'finall'\. The nearest is 'final'\."),
+                ("assistant", "Final", r"'Final'\. The nearest is 'final'\."),
+                ("assistant", "final <|end|>", r"'final <\|end\|>'\. The nearest is 'final'\."),
+                ("user", "", "''"),
+                ("tool", "xyz", "'xyz'"),
+            )
+        ),
         ([{"role": "assistant", "thinking": []}], r"messages\[0\]\.thinking: this must be text"),
         (
             [{"role": "assistant", "content": "<|channel|>final<|message|>4"}],

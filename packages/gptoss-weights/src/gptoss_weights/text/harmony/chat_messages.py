@@ -5,6 +5,7 @@ developer's instructions, and a text beside tool calls is reasoning. What the te
 call in a message, results in JSON twice, is written as openai/harmony's docs/format.md has it.
 """
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +34,8 @@ from gptoss_weights.text.harmony.tools import FUNCTIONS, functions
 __all__ = ["conversation_from_json"]
 
 BUILT_IN = ("browser", "python")
+CHANNELS = (ANALYSIS, COMMENTARY, FINAL)
+NEAR = 0.5  # how alike a channel that there is must be to be named, from 0 to 1
 HEADER_KEYS = ("name", "recipient", "channel", "content_type")
 
 
@@ -57,12 +60,14 @@ def conversation_from_json(
     Args:
         messages: The list, as `json.loads` gives it.
         tools: Functions that the model may call, in OpenAI's shape.
-        system: What the system message says; None for the defaults of `SystemContent`.
+        system: What the system message says; None for the defaults of `SystemContent`. Its channels are those
+            that a message may have, beside the three of the format.
 
     Raises:
         ConversationError: something is missing or not of its kind, with the place where.
     """
-    reader = _Reader()
+    content = SystemContent() if system is None else system
+    reader = _Reader(tuple(dict.fromkeys((*CHANNELS, *content.valid_channels))))
     for place, message in enumerate(messages):
         reader.read(message, f"messages[{place}]")
     conversation = reader.conversation
@@ -73,13 +78,14 @@ def conversation_from_json(
             conversation[0] = replace(first, content=replace(first.content, tools=(functions(*offered),)))
         else:
             conversation.insert(0, Message(Role.DEVELOPER, DeveloperContent(tools=(functions(*offered),))))
-    return [Message(Role.SYSTEM, SystemContent() if system is None else system), *conversation]
+    return [Message(Role.SYSTEM, content), *conversation]
 
 
 class _Reader:
     """Turns one message after the other into those of Harmony, and knows which calls are open."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: tuple[str, ...]) -> None:
+        self._channels = channels
         self.conversation: list[Message] = []
         self._names: dict[str, str] = {}  # id of a call → full name of its tool
         self._last_call: str | None = None
@@ -91,14 +97,14 @@ class _Reader:
         elif role is Role.TOOL:
             self._read_result(message, where)
         elif role is Role.USER:
-            self.conversation.append(Message(role, _required_text(message, where), **_header(message, where)))
+            self.conversation.append(Message(role, _required_text(message, where), **self._header(message, where)))
         else:
             instructions = DeveloperContent(instructions=_required_text(message, where))
             self.conversation.append(Message(Role.DEVELOPER, instructions))
 
     def _read_assistant(self, message: Mapping[str, Any], where: str) -> None:
         text, thinking = message_text(message, where), message_thinking(message, where)
-        calls, header = message_tool_calls(message, where), _header(message, where)
+        calls, header = message_tool_calls(message, where), self._header(message, where)
         if text is None and thinking is None and not calls:
             raise ConversationError(
                 "an assistant's message says nothing", where=where, expected="content, thinking or tool_calls"
@@ -129,7 +135,7 @@ class _Reader:
             )
 
     def _read_result(self, message: Mapping[str, Any], where: str) -> None:
-        header = _header(message, where)
+        header = self._header(message, where)
         call = message.get("tool_call_id")
         if call is not None and call in self._names:
             name = self._names[call]
@@ -148,23 +154,32 @@ class _Reader:
         header.setdefault("channel", COMMENTARY)
         self.conversation.append(Message(Role.TOOL, _required_text(message, where), **header))
 
+    def _header(self, message: Mapping[str, Any], where: str) -> dict[str, str]:
+        """What openai-harmony's shape says beside the content."""
+        header = {key: message[key] for key in HEADER_KEYS if message.get(key) is not None}
+        for key, value in header.items():
+            if not isinstance(value, str):
+                raise ConversationError(
+                    "this must be text", where=f"{where}.{key}", expected="a string", found=type(value).__name__
+                )
+        channel = header.get("channel")
+        if channel is not None and channel not in self._channels:
+            near = difflib.get_close_matches(channel.lower(), self._channels, n=1, cutoff=NEAR)
+            raise ConversationError(
+                "there is no such channel",
+                where=f"{where}.channel",
+                expected=", ".join(self._channels),
+                found=repr(channel),
+                fix=f"The nearest is {near[0]!r}." if near else None,
+            )
+        return header
+
 
 def _required_text(message: Mapping[str, Any], where: str) -> str:
     text = message_text(message, where)
     if text is None:
         raise ConversationError("a message has no content", where=where)
     return text
-
-
-def _header(message: Mapping[str, Any], where: str) -> dict[str, str]:
-    """What openai-harmony's shape says beside the content."""
-    header = {key: message[key] for key in HEADER_KEYS if message.get(key) is not None}
-    for key, value in header.items():
-        if not isinstance(value, str):
-            raise ConversationError(
-                "this must be text", where=f"{where}.{key}", expected="a string", found=type(value).__name__
-            )
-    return header
 
 
 def _full_name(name: str) -> str:
