@@ -9,6 +9,7 @@ from gptoss_weights import CheckpointError
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 CALL = {"tool_calls": [{"function": {"name": "weather", "arguments": {}}}]}
+MARKUP = "<|channel|>final<|message|>Yes."
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Sunny?"},
@@ -181,6 +182,16 @@ def test_spans_tell_roles_and_channels(read):
         ({"messages": [{"role": "user", "content": 3}]}, r"messages\[0\].content: .*expected a string; found int"),
         ({"prompt": 3, "completion": "a"}, "f:1, prompt: these are no messages; expected text, or a list of messages"),
         ({"prompt": "a", "completion": "a", "thinking": 3}, "f:1, thinking: this must be text"),
+        ({"question": "a", "answer": ["b"]}, r"f:1, answer\[0\]: a message is no JSON object; found str"),
+        ({"question": ["a"], "answer": "b"}, r"f:1, question\[0\]: a message is no JSON object"),
+        (
+            {"prompt": MESSAGES[:2], "completion": [{"role": "assistant"}], "instructions": "c"},
+            r"f:1, completion\[0\]: an assistant's message says nothing",
+        ),
+        ({"prompt": [{"role": "user"}], "completion": "a", "instructions": "c"}, r"f:1, prompt\[0\]: a message has no"),
+        ({"prompt": "a", "completion": MARKUP}, "f:1, completion: the text has the format's own markup in it"),
+        ({"question": "a", "answer": "b", "thinking": MARKUP}, "f:1, thinking: the text has the format's own markup"),
+        ({"prompt": "a", "completion": "b", "instructions": 3}, "f:1, instructions: this must be text"),
         ({"prompt": "a"}, "f:1: the record is no conversation; expected 'messages', or 'prompt'.*; found 'prompt'"),
         (
             {"question": "a", "answer": "b", "reasoning_effort": "huge"},
@@ -212,3 +223,17 @@ def test_spans_tell_roles_and_channels(read):
 def test_a_malformed_record_is_named_with_what_was_expected(read, values, words):
     with pytest.raises(CheckpointError, match=words):
         read(values)
+
+
+def test_errors_call_columns_by_their_names_in_the_record(encoding):
+    names = {"messages": "chat", "answer": "a", "question": "q", "instructions": "how", "thinking": "why"}
+    columns = dataclasses.replace(ColumnsConfig(), **names)
+    for values, place in (
+        ({"chat": [{"role": "user"}]}, r"chat\[0\]"),
+        ({"q": "Sure?", "a": [3]}, r"a\[0\]"),
+        ({"q": "Sure?", "a": MARKUP}, "a"),
+        ({"q": "Sure?", "a": "b", "how": 3}, "how"),
+        ({"q": "Sure?", "a": "b", "why": MARKUP}, "why"),
+    ):
+        with pytest.raises(CheckpointError, match=f"^f:1, {place}: "):
+            ConversationReader(encoding, columns, ConversationConfig()).read(Fields("f:1", values))

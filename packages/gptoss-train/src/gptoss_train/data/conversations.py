@@ -23,6 +23,9 @@ from gptoss_train.data.samples import Sample, SampleSpan, make_sample
 
 __all__ = ["ConversationReader", "is_conversation"]
 
+type PlacedMessages = list[tuple[str, Mapping[str, Any]]]
+"""Messages in JSON, each behind what errors call it: its column, and its place in the list there."""
+
 
 def is_conversation(fields: Fields, columns: ColumnsConfig) -> bool:
     """Whether a row has the columns of a conversation."""
@@ -52,7 +55,7 @@ class ConversationReader:
             conversation, first_learnt = self._conversation(fields)
             encoded = self._encode(conversation)
         except ConversationError as error:
-            where = fields.origin if error.where is None else f"{fields.origin}, {error.where}"
+            where = fields.origin if error.where is None else f"{fields.origin}, {self._column(str(error.where))}"
             raise CheckpointError(
                 error.what, where=where, expected=error.expected, found=error.found, fix=error.fix
             ) from None
@@ -68,13 +71,13 @@ class ConversationReader:
         system, tools = self._system(fields), self._tools(fields)
         if _has(fields, columns.messages):
             messages = _messages(values[columns.messages], columns.messages)
-            return conversation_from_json(messages, tools=tools, system=system), 0
+            return _read(messages, tools=tools, system=system), 0
         for asked, answered in ((columns.prompt, columns.completion), (columns.question, columns.answer)):
             if _has(fields, asked, answered):
                 before = self._before(fields, asked)
                 after = self._after(fields, answered)
-                learnt_from = len(conversation_from_json(before, tools=tools, system=system))
-                return conversation_from_json([*before, *after], tools=tools, system=system), learnt_from
+                learnt_from = len(_read(before, tools=tools, system=system))
+                return _read([*before, *after], tools=tools, system=system), learnt_from
         wanted = f"{columns.prompt!r} and {columns.completion!r}, or {columns.question!r} and {columns.answer!r}"
         raise ConversationError(
             "the record is no conversation",
@@ -83,18 +86,22 @@ class ConversationReader:
             fix="Name its columns in data.columns.",
         )
 
-    def _before(self, fields: Fields, column: str) -> list[Mapping[str, Any]]:
+    def _before(self, fields: Fields, column: str) -> PlacedMessages:
         asked, instructions = fields.values[column], fields.values.get(self._columns.instructions)
-        before = [] if instructions is None else [{"role": "developer", "content": _text(instructions, "instructions")}]
+        before: PlacedMessages = []
+        if instructions is not None:
+            place = self._columns.instructions
+            before.append((place, {"role": "developer", "content": _text(instructions, place)}))
         if isinstance(asked, str):
-            return [*before, {"role": "user", "content": asked}]
+            return [*before, (column, {"role": "user", "content": asked})]
         return [*before, *_messages(asked, column, "text, or a list of messages")]
 
-    def _after(self, fields: Fields, column: str) -> list[Mapping[str, Any]]:
+    def _after(self, fields: Fields, column: str) -> PlacedMessages:
         answered, thinking = fields.values[column], fields.values.get(self._columns.thinking)
         if isinstance(answered, str):
             said = {"role": "assistant", "content": answered}
-            return [said if thinking is None else said | {"thinking": _text(thinking, self._columns.thinking)}]
+            reasoned = {} if thinking is None else {"thinking": _text(thinking, self._columns.thinking)}
+            return [(column, said | reasoned)]
         if thinking is not None:
             raise ConversationError(
                 "the reasoning of messages stands in them",
@@ -102,6 +109,14 @@ class ConversationReader:
                 fix="Give it as the `thinking` of a message, or the answer as text.",
             )
         return _messages(answered, column, "text, or a list of messages")
+
+    def _column(self, place: str) -> str:
+        """The column of a place in a message that was made of columns of text; other places as they are."""
+        columns = self._columns
+        message, _, field = place.rpartition(".")
+        if message in (columns.prompt, columns.completion, columns.question, columns.answer, columns.instructions):
+            return columns.thinking if field == "thinking" else message
+        return place
 
     def _system(self, fields: Fields) -> SystemContent:
         column = self._columns.reasoning_effort
@@ -155,11 +170,18 @@ def _has(fields: Fields, *columns: str) -> bool:
     return all(fields.values.get(column) is not None for column in columns)
 
 
-def _messages(value: object, column: str, expected: str = "a list of messages") -> list[Mapping[str, Any]]:
+def _messages(value: object, column: str, expected: str = "a list of messages") -> PlacedMessages:
     if not isinstance(value, list) or not value:
         found = "an empty list" if value == [] else type(value).__name__
         raise ConversationError("these are no messages", where=column, expected=expected, found=found)
-    return value
+    return [(f"{column}[{number}]", message) for number, message in enumerate(value)]
+
+
+def _read(
+    messages: PlacedMessages, *, tools: Sequence[Mapping[str, Any]] | None, system: SystemContent
+) -> list[Message]:
+    places = [place for place, _ in messages]
+    return conversation_from_json([message for _, message in messages], tools=tools, system=system, places=places)
 
 
 def _text(value: object, column: str) -> str:

@@ -213,6 +213,11 @@ def test_what_is_wrong_is_said_with_its_place(messages: list[Any], sentence: str
         conversation_from_json(messages)
 
 
+def test_messages_have_the_places_that_their_reader_gives_them() -> None:
+    with pytest.raises(ConversationError, match=r"^answer\[0\]\.content: this must be text"):
+        conversation_from_json([USER, {"role": "assistant", "content": 3}], places=["question", "answer[0]"])
+
+
 @pytest.mark.parametrize(
     ("tool", "sentence"),
     [

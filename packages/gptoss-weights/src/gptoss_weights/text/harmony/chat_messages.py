@@ -44,6 +44,7 @@ def conversation_from_json(
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
     system: SystemContent | None = None,
+    places: Sequence[str] | None = None,
 ) -> list[Message]:
     """Reads a list of messages.
 
@@ -62,14 +63,16 @@ def conversation_from_json(
         tools: Functions that the model may call, in OpenAI's shape.
         system: What the system message says; None for the defaults of `SystemContent`. Its channels are those
             that a message may have, beside the three of the format.
+        places: What errors call each message; by default `messages[0]` and so on.
 
     Raises:
         ConversationError: something is missing or not of its kind, with the place where.
     """
     content = SystemContent() if system is None else system
     reader = _Reader(tuple(dict.fromkeys((*CHANNELS, *content.valid_channels))))
-    for place, message in enumerate(messages):
-        reader.read(message, f"messages[{place}]")
+    places = [f"messages[{number}]" for number in range(len(messages))] if places is None else places
+    for message, place in zip(messages, places, strict=True):
+        reader.read(message, place)
     conversation = reader.conversation
     offered = function_tools(tools)
     if offered:
