@@ -48,6 +48,29 @@ def test_a_saved_dataset_opens_from_its_folder(tmp_path):
 
 
 @needs_datasets
+@pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill, of a class of pyarrow
+def test_members_that_only_other_rows_have_are_not_there(tmp_path):
+    """Arrow gives the arguments of all calls, and the schemas of all tools, the same members."""
+    import datasets
+
+    def row(name, kind, arguments):
+        of_name = {"type": kind, "enum": ["a"]} if kind == "string" else {"type": kind}
+        schema = {"type": "object", "properties": {name: of_name}}
+        call = {"function": {"name": "f", "arguments": arguments}}
+        messages = [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [call]}]
+        return {"messages": messages, "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]}
+
+    rows = [
+        row("city", "string", {"city": "x", "where": {"from": "a"}, "list": [{"b": 1}, {"c": 2}]}),
+        row("unit", "number", {"unit": 0, "where": {"to": ""}}),
+        row("unit", "number", {}),
+    ]
+    datasets.Dataset.from_list(rows).save_to_disk(str(tmp_path / "saved"))
+    source = HuggingFaceSource(HuggingFaceConfig(name=str(tmp_path / "saved")))
+    assert [source[number].values for number in range(3)] == rows
+
+
+@needs_datasets
 def test_a_split_that_is_not_there_is_bad_input(folder):
     with pytest.raises(CheckpointError, match="the dataset cannot be opened"):
         HuggingFaceSource(HuggingFaceConfig(name=str(folder), split="validation"))

@@ -1,4 +1,8 @@
-"""A dataset of the Hugging Face Hub, or of a folder, through the library `datasets` (extra `datasets`)."""
+"""A dataset of the Hugging Face Hub, or of a folder, through the library `datasets` (extra `datasets`).
+
+A table has one type a column, so an object in it has the members of all rows' objects, and None where its row has
+not said one. Such members are left out again: nobody has written them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +52,8 @@ class HuggingFaceSource:
         return str(getattr(self._table, "_fingerprint", ""))
 
     def __getitem__(self, index: int) -> Fields:
-        return Fields(f"{self._name}[{index}]", self._table[index])
+        row = self._table[index]
+        return Fields(f"{self._name}[{index}]", {column: _as_written(value) for column, value in row.items()})
 
 
 def _load(config: HuggingFaceConfig) -> _Table:
@@ -75,6 +80,13 @@ def _load(config: HuggingFaceConfig) -> _Table:
         ) from None
     rows: _Table = table
     return rows
+
+
+def _as_written(value: Any) -> Any:
+    """A value without the members that are None, in all objects inside of it; the entries of lists stay."""
+    if isinstance(value, Mapping):
+        return {name: _as_written(member) for name, member in value.items() if member is not None}
+    return [_as_written(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _one_line(error: Exception) -> str:
