@@ -48,9 +48,10 @@ class HuggingFaceConfig:
 
     Args:
         name: Its name on the Hub, such as `owner/name`, or a folder.
-        subset: Which of its configurations, if it has several.
-        split: Which part of it.
-        revision: A branch, tag or commit of its repository.
+        subset: Which of its configurations, if it has several; a dataset that `save_to_disk` left has none.
+        split: Which part of it: a split, a slice such as `train[:1000]` or `train[10%:]`, or a sum such as
+            `train+test`. A single saved dataset has the split that it was made of, or else `train`.
+        revision: A branch, tag or commit of its repository; a folder has none.
     """
 
     name: str | None = None
@@ -178,7 +179,10 @@ class DataConfig:
                 (needs_files and not self.files, f"files: source {self.source!r} needs at least one"),
                 (not needs_files and bool(self.files), f"files: source {self.source!r} reads none"),
                 (self.source == "huggingface" and not has_name, "huggingface.name: it names no dataset"),
-                (self.source != "huggingface" and has_name, f"huggingface.name: source {self.source!r} reads none"),
+                (
+                    self.source != "huggingface" and self.huggingface != HuggingFaceConfig(),
+                    f"huggingface: source {self.source!r} reads none",
+                ),
                 (self.skip < 0, f"skip: expected 0 or more, found {self.skip}"),
                 (self.take is not None and self.take < 1, f"take: expected null, or 1 or more, found {self.take}"),
                 (

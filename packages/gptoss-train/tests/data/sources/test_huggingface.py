@@ -10,6 +10,7 @@ from gptoss_weights import CheckpointError, MissingDependencyError
 needs_datasets = pytest.mark.skipif(
     importlib.util.find_spec("datasets") is None, reason="needs the extra `datasets` (session extras)"
 )
+ignore_dill = pytest.mark.filterwarnings("ignore:Cannot locate reference")  # of a class of pyarrow
 
 
 def test_without_the_library_the_error_says_how_to_install_it(monkeypatch):
@@ -35,7 +36,7 @@ def test_rows_of_a_split_are_records(folder):
 
 
 @needs_datasets
-@pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill, of a class of pyarrow
+@ignore_dill
 def test_a_saved_dataset_opens_from_its_folder(tmp_path):
     import datasets
 
@@ -47,8 +48,88 @@ def test_a_saved_dataset_opens_from_its_folder(tmp_path):
         assert source[1].values == {"text": "b"}
 
 
+@pytest.fixture
+def saved(tmp_path):
+    """What `save_to_disk` leaves: splits, one split by its name, a slice of one, and one that has no name."""
+    import datasets
+
+    def part(split, count):
+        rows = {"text": [f"{split} {number}" for number in range(count)]}
+        return datasets.Dataset.from_dict(rows, split=split)
+
+    datasets.DatasetDict(
+        {name: part(name, count) for name, count in (("train", 3), ("test", 2), ("held_out", 1))}
+    ).save_to_disk(str(tmp_path / "parts"))
+    part("test", 2).save_to_disk(str(tmp_path / "test"))
+    part("train[:3]", 3).save_to_disk(str(tmp_path / "slice"))
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).save_to_disk(str(tmp_path / "unnamed"))
+    return tmp_path
+
+
 @needs_datasets
-@pytest.mark.filterwarnings("ignore:Cannot locate reference")  # dill, of a class of pyarrow
+@ignore_dill
+@pytest.mark.parametrize(
+    ("name", "split", "texts"),
+    [
+        ("parts", "train[:2]", ["train 0", "train 1"]),
+        ("parts", "train[-1:]+test", ["train 2", "test 0", "test 1"]),
+        ("parts", "test[50%:]", ["test 1"]),
+        ("parts", "held_out", ["held_out 0"]),
+        ("parts", "all", ["train 0", "train 1", "train 2", "test 0", "test 1", "held_out 0"]),
+        ("test", "test", ["test 0", "test 1"]),
+        ("test", "test[1:]", ["test 1"]),
+        ("slice", "train[:3]", ["train[:3] 0", "train[:3] 1", "train[:3] 2"]),
+        ("unnamed", "train", ["a", "b"]),
+        ("unnamed", "train[:1]+train[:1]", ["a", "a"]),
+    ],
+)
+def test_split_chooses_of_saved_datasets_too(saved, name, split, texts):
+    config = HuggingFaceConfig(name=str(saved / name), split=split)
+    source = HuggingFaceSource(config)
+    assert [source[number].values["text"] for number in range(len(source))] == texts
+    assert source.digest() == HuggingFaceSource(config).digest() != ""
+
+
+@needs_datasets
+@ignore_dill
+@pytest.mark.parametrize(
+    ("name", "split", "words"),
+    [
+        (
+            "parts",
+            "valid",
+            "expected 'train', 'test', 'held_out', a slice such as .*; found 'valid'. Correct data.hugg",
+        ),
+        ("parts", "train[:x]", "the saved dataset has no such split .*found 'train"),
+        ("test", "train", "expected 'test', a slice .*; found 'train'"),
+        ("slice", "train", r"expected 'train\[:3\]', a slice"),
+        ("unnamed", "test", "expected 'train', a slice"),
+        ("test", "test[2:]", "the dataset has no row"),
+        ("test", "test[2:1]", "the dataset has no row"),
+    ],
+)
+def test_a_split_that_a_saved_dataset_has_not_is_refused(saved, name, split, words):
+    with pytest.raises(CheckpointError, match=words):
+        HuggingFaceSource(HuggingFaceConfig(name=str(saved / name), split=split))
+
+
+@needs_datasets
+@ignore_dill
+def test_options_without_effect_are_refused(saved, folder):
+    for name in ("parts", "unnamed"):
+        both = HuggingFaceConfig(name=str(saved / name), subset="main", revision="v1")
+        with pytest.raises(
+            CheckpointError, match=r"saved by save_to_disk has no subset and no revision. Leave out data"
+        ):
+            HuggingFaceSource(both)
+    with pytest.raises(CheckpointError, match=r"a folder has no revision. Leave out data.huggingface.revision"):
+        HuggingFaceSource(HuggingFaceConfig(name=str(folder), revision="v1"))
+    with pytest.raises(CheckpointError, match=r"the dataset cannot be opened .*not found"):
+        HuggingFaceSource(HuggingFaceConfig(name=str(folder), subset="main"))
+
+
+@needs_datasets
+@ignore_dill
 def test_members_that_only_other_rows_have_are_not_there(tmp_path):
     """Arrow gives the arguments of all calls, and the schemas of all tools, the same members."""
     import datasets

@@ -17,6 +17,8 @@ from gptoss_train.data.records import Fields
 __all__ = ["HuggingFaceSource"]
 
 SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` leaves in a folder
+UNNAMED = HuggingFaceConfig.split  # what a saved dataset is called whose split has no name
+ALL = "all"  # every split, as `load_dataset` understands it
 LOG_IN = "Correct data.huggingface.name; for a gated dataset log in with `hf auth login`, or set HF_TOKEN."
 
 
@@ -35,7 +37,7 @@ class HuggingFaceSource:
     Raises:
         MissingDependencyError: `datasets` is not installed.
         NetworkError: the Hub cannot be reached, or does not give this dataset.
-        CheckpointError: there is no such split or subset, or no row.
+        CheckpointError: there is no such split or subset, or no row; or an option that a folder has no use for.
     """
 
     def __init__(self, config: HuggingFaceConfig) -> None:
@@ -66,10 +68,12 @@ def _load(config: HuggingFaceConfig) -> _Table:
             fix=f"Install it with: {install_command('gptoss-train', 'datasets')}",
         ) from None
     name = str(config.name)
+    is_saved = any((Path(name) / file).is_file() for file in SAVED)
+    _refuse_without_effect(config, is_saved=is_saved)
+    table: _Table
     try:
-        if any((Path(name) / file).is_file() for file in SAVED):
-            loaded = datasets.load_from_disk(name)
-            table = loaded[config.split] if isinstance(loaded, datasets.DatasetDict) else loaded
+        if is_saved:
+            table = _part_of_saved(datasets.load_from_disk(name), config)
         else:
             table = datasets.load_dataset(name, config.subset, split=config.split, revision=config.revision)
     except (datasets.exceptions.DatasetNotFoundError, ConnectionError) as error:
@@ -78,8 +82,51 @@ def _load(config: HuggingFaceConfig) -> _Table:
         raise CheckpointError(
             f"the dataset cannot be opened ({_one_line(error)})", where=name, fix="Correct data.huggingface."
         ) from None
-    rows: _Table = table
-    return rows
+    return table
+
+
+def _refuse_without_effect(config: HuggingFaceConfig, *, is_saved: bool) -> None:
+    """A folder has no revisions, and one that `save_to_disk` left no subsets either."""
+    without = [
+        key
+        for key, is_of_none in (("subset", is_saved), ("revision", Path(str(config.name)).is_dir()))
+        if is_of_none and getattr(config, key) is not None
+    ]
+    if without:
+        kind = "a dataset that was saved by save_to_disk" if is_saved else "a folder"
+        raise CheckpointError(
+            f"{kind} has no {' and no '.join(without)}",
+            where=config.name,
+            fix=f"Leave out {' and '.join(f'data.huggingface.{key}' for key in without)}.",
+        )
+
+
+def _part_of_saved(saved: Any, config: HuggingFaceConfig) -> _Table:
+    """What `split` says of a saved dataset: a split, a slice of one, several with + between them, or `all`."""
+    import datasets
+
+    parts = dict(saved) if isinstance(saved, datasets.DatasetDict) else {str(saved.split or UNNAMED): saved}
+    if config.split in parts:
+        whole: _Table = parts[config.split]
+        return whole
+    try:
+        if config.split == ALL:
+            chosen = list(parts.values())
+        else:
+            slices = datasets.ReadInstruction.from_spec(config.split).to_absolute(
+                {name: len(part) for name, part in parts.items()}
+            )
+            chosen = [parts[piece.splitname].select(range(piece.from_, piece.to) or range(0)) for piece in slices]
+    except ValueError as error:
+        raise CheckpointError(
+            f"the saved dataset has no such split ({_one_line(error)})",
+            where=config.name,
+            expected=f"{', '.join(map(repr, parts))}, a slice such as [:100] of one, or several with + between them",
+            found=repr(config.split),
+            fix="Correct data.huggingface.split.",
+        ) from None
+    joined: _Table = datasets.concatenate_datasets(chosen)
+    return joined
 
 
 def _as_written(value: Any) -> Any:
