@@ -15,6 +15,7 @@ import pytest
 from gptoss_train.audit import Audit
 from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import CheckpointConfig, EvaluationConfig
+from gptoss_train.data import DataConfig, SyntheticConfig, open_dataset
 from gptoss_train.errors import TrainingError
 from gptoss_train.going_home import open_run
 from gptoss_train.loop import train
@@ -107,6 +108,56 @@ def test_run_that_is_stopped_and_goes_on_is_the_run_that_was_not(full_run, whole
     assert "a &lt;run&gt;" in text
     assert "3, 4" in text
     assert text.count("<img") == 4
+
+
+@pytest.mark.parametrize("overlong", ["cut", "drop"])
+def test_samples_that_are_not_learnt_whole_are_counted_and_said_once(full_run, tmp_path, overlong):
+    """By a run that goes on as by one that was never stopped."""
+    walks = SyntheticConfig(records=50, shortest=2, longest=40, symbols=9)
+    config = DataConfig(synthetic=walks, overlong=overlong, packing_window=8)
+
+    def batches():
+        options = {"batch_size": full_run.config.batch_size, "sequence_length": full_run.config.sequence_length}
+        return iter(open_dataset(config, vocabulary_size=9, tokenizer=None, seed=1, **options))
+
+    class Stopping:
+        def __init__(self, batches):
+            self._batches, self._given = batches, 0
+
+        def __next__(self):
+            self._given += 1
+            if self._given == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return next(self._batches)
+
+        def __getattr__(self, name):
+            return getattr(self._batches, name)
+
+    ended, went_on = (fresh(full_run, output=str(tmp_path / name)) for name in ("ended", "went on"))
+    said, said_again = [], []
+    outcome = train(ended, batches(), say=said.append)
+    assert int(train(went_on, Stopping(batches()), say=said_again.append).state.step) == 3
+    went_on = fresh(full_run, output=went_on.config.output)
+    assert train(went_on, batches(), say=said_again.append).statistics == outcome.statistics
+    lines, others = (read_metrics(local_folder(run.config) / "metrics.jsonl") for run in (ended, went_on))
+    counts = [{key: line[key] for key in line if key.startswith("samples") or key == "loss"} for line in lines]
+    assert counts == [{key: line[key] for key in counts[0]} for line in others]
+    found = outcome.statistics
+    many = {"samples": found.samples, "samples_cut": found.cut, "samples_dropped": found.dropped}
+    assert counts[-1] == {"loss": outcome.last_loss, **many, "samples_without_loss": 0}
+    assert (found.cut > 0, found.dropped > 0) == (overlong == "cut", overlong == "drop")
+    for sentences in (said, said_again):
+        (whole,) = [sentence for sentence in sentences if "not every sample is learnt whole: so far" in sentence]
+        assert " 0 with nothing to learn; see `gptoss-train preview`" in whole
+    page = write_report(local_folder(ended.config), title="a run")
+    assert f"{found.samples}; {found.losses()}" in page.read_text()
+
+
+def test_batches_that_count_nothing_are_learnt_from_all_the_same(whole):
+    run, outcome = whole
+    assert outcome.statistics is None
+    assert "samples" not in read_metrics(local_folder(run.config) / "metrics.jsonl")[-1]
+    assert "not counted" in write_report(local_folder(run.config), title="a run").read_text()
 
 
 def test_run_that_is_done_does_nothing_more(full_run, whole, make_batches):

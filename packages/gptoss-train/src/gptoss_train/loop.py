@@ -18,6 +18,7 @@ from gptoss_weights.durable_files import write_durably
 
 from gptoss_train.audit import FEWEST_STEPS, Audit, AuditResult
 from gptoss_train.batch import Batch
+from gptoss_train.data import DataStatistics
 from gptoss_train.errors import TrainingError
 from gptoss_train.evaluation import Evaluation
 from gptoss_train.metrics import MetricsFile, json_number, step_metrics
@@ -27,6 +28,7 @@ from gptoss_train.progress import ProgressBar
 from gptoss_train.reading import config_as_yaml
 from gptoss_train.resuming import check_same_run
 from gptoss_train.run_places import local_folder, run_folder
+from gptoss_train.sample_counts import SampleCounts
 from gptoss_train.setup import Run
 from gptoss_train.signals import stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
@@ -40,7 +42,10 @@ __all__ = ["BatchIterator", "Outcome", "train"]
 
 
 class BatchIterator(Protocol):
-    """Batches [B, T] of this process's rows, with grain's position."""
+    """Batches [B, T] of this process's rows, with grain's position.
+
+    Those of `gptoss_train.data` have `statistics` too, which the metrics then tell.
+    """
 
     def __next__(self) -> Batch:
         """The next batch."""
@@ -65,6 +70,7 @@ class Outcome:
         signal: What stopped it before its last step.
         audit: What the audit found, where there was one.
         is_out_of_data: Whether the data ended before the last step.
+        statistics: What the run has read so far, from its first step on; None where the data do not count it.
     """
 
     state: TrainState
@@ -75,6 +81,7 @@ class Outcome:
     signal: Signals | None
     audit: AuditResult | None
     is_out_of_data: bool = False
+    statistics: DataStatistics | None = None
 
 
 def train(
@@ -147,6 +154,7 @@ def _steps(
     received: Signals | None = None
     make_step: Step | None = None
     is_out_of_data = False
+    counts = SampleCounts(batches, say)
     for step in range(first_step + 1, config.steps + 1):
         started = time.perf_counter()
         try:
@@ -155,6 +163,7 @@ def _steps(
             is_out_of_data = True
             say(f"the data ended after {step - 1} of {config.steps} steps; data.epochs: null goes on without end")
             break
+        counts.note()
         skipped_before = int(state.skipped)
         placed = place_batch(batch, run)
         make_step = make_step or compiled_for(run.step, state, run.frozen, placed)
@@ -167,6 +176,7 @@ def _steps(
             seconds=time.perf_counter() - started,
             skipped=int(state.skipped),
         )
+        line |= counts.metrics()
         losses.append(line["loss"])
         is_last = step == config.steps
         if not bool(report.is_applied):
@@ -204,6 +214,7 @@ def _steps(
         signal=received,
         audit=audited,
         is_out_of_data=is_out_of_data,
+        statistics=counts.statistics,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from gptoss_weights.durable_files import write_durably
 from markupsafe import Markup, escape
 
+from gptoss_train.data import DataStatistics
 from gptoss_train.metrics import read_metrics
 
 __all__ = ["write_report"]
@@ -51,6 +52,7 @@ def write_report(folder: Path, *, title: str) -> Path | None:
             next((line["evaluation_loss"] for line in lines[::-1] if "evaluation_loss" in line), None)
         ),
         "tokens": sum(line["tokens"] for line in lines),
+        "samples": _samples(last),
         "steps left out": last["skipped_steps"],
         "memory": f"{last['memory_bytes'] / 1e9:.2f} GB",
         "went on after": ", ".join(map(str, resumed)) or "never stopped",
@@ -152,6 +154,15 @@ def _or_nan(value: float | None) -> float:
 
 def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
+
+
+def _samples(line: Mapping[str, Any]) -> str:
+    if "samples" not in line:
+        return "not counted"
+    counted = DataStatistics(
+        cut=line["samples_cut"], dropped=line["samples_dropped"], without_loss=line["samples_without_loss"]
+    )
+    return f"{line['samples']}; {counted.losses()}"
 
 
 def _resumed_steps(path: Path, *, last: int) -> list[int]:

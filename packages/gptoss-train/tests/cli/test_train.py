@@ -74,6 +74,7 @@ def test_from_new_weights_to_a_merged_adapter(tmp_path, monkeypatch):
     printed = run("pretrain", "tiny", *small, *held, "run_name=new")
     assert "runs/new: 4 of 4 steps" in printed
     assert "held out" in printed
+    assert " records; 0 cut, 0 dropped, 0 with nothing to learn\n" in printed
     assert (tmp_path / "runs/new/report.html").exists()
     report = json.loads(run("export", "runs/new", "home", "--format", "openai", "--json"))
     assert report["quantized_tensors"] == 4

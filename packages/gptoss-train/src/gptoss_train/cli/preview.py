@@ -75,6 +75,6 @@ def preview_command(
     click.echo(
         f"{statistics.samples} samples of {statistics.records} records, {statistics.tokens} tokens; "
         f"{statistics.trained_share:.1%} learnt, rows filled to {statistics.packing_efficiency:.1%}; "
-        f"{statistics.cut} cut, {statistics.dropped} dropped, {statistics.without_loss} with nothing to learn"
+        f"{statistics.losses()}"
     )
     click.echo(f"wrote {output}")

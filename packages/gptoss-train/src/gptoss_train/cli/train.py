@@ -187,6 +187,8 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         skipped = int(outcome.state.skipped)
         left_out = f", {skipped} left out" if skipped else ""
         click.echo(f"{folder}: {steps} of {config.steps} steps{left_out}; {losses or 'nothing was left to do'}{held}")
+        if (found := outcome.statistics) is not None:
+            click.echo(f"{found.samples} samples of {found.records} records; {found.losses()}")
     if outcome.signal is not None:
         code = ExitCode.TERMINATED if outcome.signal == signal.SIGTERM else ExitCode.INTERRUPTED
         click.get_current_context().exit(code)

@@ -46,6 +46,15 @@ class DataStatistics:
         """Share of the rows' places that a token stands on."""
         return self.tokens / self.capacity if self.capacity else 0.0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no sample was cut, dropped for its length, or without anything to learn."""
+        return not (self.cut or self.dropped or self.without_loss)
+
+    def losses(self) -> str:
+        """How many samples were cut or dropped, or teach nothing, in words."""
+        return f"{self.cut} cut, {self.dropped} dropped, {self.without_loss} with nothing to learn"
+
     def to_json(self) -> dict[str, Any]:
         """The counts and the shares."""
         shares = {"trained_share": self.trained_share, "packing_efficiency": self.packing_efficiency}
