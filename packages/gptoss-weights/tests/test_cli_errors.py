@@ -1,11 +1,13 @@
 """Every error is a sentence and an exit code; a traceback shows only when it is asked for."""
 
 import errno
+import gc
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from gptoss_weights import (
     NotEnoughSpaceError,
     ParityError,
 )
-from gptoss_weights.cli_errors import ErrorMappingGroup, ExitCode
+from gptoss_weights.cli_errors import ErrorMappingGroup, ExitCode, is_terminated
 
 
 def program(act: Callable[[], object]) -> click.Group:
@@ -133,6 +135,27 @@ def test_termination_unwinds_the_stack_and_the_handler_is_restored() -> None:
     assert result.stderr == "terminated\n"
     assert unwound == [True]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python says what it has lost
+def test_termination_that_comes_where_no_exception_can_is_not_lost() -> None:
+    """In a callback of the garbage collector, of which JAX has one."""
+    seen = []
+
+    def terminate(phase: str, _info: object) -> None:
+        gc.callbacks.remove(terminate)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+    def act() -> None:
+        gc.callbacks.append(terminate)
+        gc.collect()
+        seen.append(is_terminated())
+
+    result = CliRunner().invoke(program(act), ["run"])
+    assert seen == [True], "the command went on, and could have asked"
+    assert result.exit_code == ExitCode.TERMINATED
+    assert not is_terminated(), "the next command is another"
 
 
 def test_command_is_imported_only_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from types import FrameType
 
 import jax
 import numpy as np
+from gptoss_weights.cli_errors import is_terminated
 
 __all__ = ["StopRequest", "stop_requests"]
 
@@ -34,7 +35,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Takes down SIGTERM and SIGINT while the block runs; a second one of a kind does what it always did."""
+    """Takes down SIGTERM and SIGINT while the block runs; a second one of a kind does what it always did.
+
+    A SIGTERM that came to the command before, and was lost, counts too.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
@@ -47,6 +51,8 @@ def stop_requests() -> Iterator[StopRequest]:
 
     for number in previous:
         signal.signal(number, note)
+    if is_terminated():
+        request.note(signal.SIGTERM)
     try:
         yield request
     finally:

@@ -38,3 +38,25 @@ def test_a_signal_saves_and_says_so_in_the_exit_code(number, code, tmp_path):
     more = subprocess.run([*command, f"steps={steps + 1}"], capture_output=True, text=True, timeout=PATIENCE_S)
     assert more.returncode == 0, more.stderr
     assert f"goes on after step {steps}" in more.stderr
+
+
+@pytest.mark.slow
+def test_sigterm_that_is_lost_before_the_first_step_stops_the_run_after_it(tmp_path):
+    """It comes inside a callback of the garbage collector, where Python ignores exceptions."""
+    script = tmp_path / "command.py"
+    script.write_text(
+        "import gc, os, signal, sys, time\n"
+        "import jax\n"
+        "def terminate(phase, info):\n"
+        "    if 'gptoss_train.setup' in sys.modules:\n"
+        "        gc.callbacks.remove(terminate)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.01)\n"
+        "gc.callbacks.append(terminate)\n"
+        "from gptoss_train.cli import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, str(script), "pretrain", "tiny", *SMALL, f"output={tmp_path}", "steps=100000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 143, done.stderr
+    assert "stopped by SIGTERM after step 1, saved" in done.stderr

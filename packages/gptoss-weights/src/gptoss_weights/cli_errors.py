@@ -31,7 +31,7 @@ from gptoss_weights.errors import (
     ParityError,
 )
 
-__all__ = ["DEBUG_VARIABLE", "ErrorMappingGroup", "ExitCode"]
+__all__ = ["DEBUG_VARIABLE", "ErrorMappingGroup", "ExitCode", "is_terminated"]
 
 DEBUG_VARIABLE = "GPTOSS_DEBUG"
 LONGEST_SENTENCE = 20_000  # characters; what a damaged file is quoted with must not bury the terminal
@@ -60,6 +60,7 @@ _CODES: Mapping[type[Exception], ExitCode] = {
     NotEnoughSpaceError: ExitCode.NOT_ENOUGH_SPACE,
     NetworkError: ExitCode.NETWORK,
 }
+_SIGTERM_CAME = threading.Event()  # while a command runs: its exception may be lost, see `is_terminated`
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EFBIG}
 
 
@@ -69,6 +70,15 @@ class _TerminatedError(BaseException):
 
 class _ReaderLeftError(BaseException):
     """Standard output is a pipe whose reader has had enough; click would make it exit code 1."""
+
+
+def is_terminated() -> bool:
+    """Whether SIGTERM has come since the command began.
+
+    It is an exception besides, but where Python can raise none, in `__del__` or a callback of the garbage collector,
+    that is lost. Who runs for long asks here.
+    """
+    return _SIGTERM_CAME.is_set()
 
 
 class ErrorMappingGroup(click.Group):
@@ -125,6 +135,8 @@ class ErrorMappingGroup(click.Group):
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             if sys.stdout is not None:  # it was closed before Python started
                 sys.stdout.flush()
+            if is_terminated():
+                raise _TerminatedError  # its first exception was lost
         except click.ClickException as error:
             error.show()
             return error.exit_code if isinstance(error, click.UsageError) else ExitCode.BAD_INPUT
@@ -212,6 +224,7 @@ def _sigterm_as_exception() -> Iterator[None]:
     """Lets SIGTERM unwind the stack, so that half-written output is removed; only in the main thread."""
 
     def terminate(_signum: int, _frame: FrameType | None) -> Never:
+        _SIGTERM_CAME.set()
         raise _TerminatedError
 
     if threading.current_thread() is not threading.main_thread():
@@ -222,6 +235,7 @@ def _sigterm_as_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+        _SIGTERM_CAME.clear()
 
 
 def _silence_stdout() -> None:
