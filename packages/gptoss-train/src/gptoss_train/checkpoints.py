@@ -22,6 +22,7 @@ from gptoss_weights import CheckpointError, GptOssError, NetworkError, NotEnough
 from gptoss_weights.places import is_url
 
 from gptoss_train.config import CheckpointConfig
+from gptoss_train.damage import advice_on_damage, damage_named, first_line
 from gptoss_train.run_places import located
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
 from gptoss_train.state import TrainState
@@ -32,6 +33,7 @@ FOLDER = "checkpoints"
 ITEMS = ("parameters", "optimizer", "data", "run")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_MARKS = tuple(f"os_error_code='{code}'" for code in FULL)  # in what TensorStore says
+UNREADABLE = "Encountered error while reading array index"  # orbax-checkpoint, in an Exception
 CHUNK_BYTES = 1 << 26  # of what is read at once: of a stack of layers a part, so that `export` needs little memory
 
 
@@ -104,7 +106,11 @@ class Checkpoints:
             self._manager.save(step, args=items)
 
     def latest(self) -> SavedRun | None:
-        """What the newest checkpoint says of itself; None if there is none."""
+        """What the newest checkpoint says of itself; None if there is none.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
         with _answered(self.folder):
             step = self._manager.latest_step()
             return None if step is None else _said_by(self._manager, self.folder, step)
@@ -116,24 +122,16 @@ class Checkpoints:
             CheckpointError: it is damaged, or of another model or optimizer.
         """
         rest = {"step": state.step, "skipped": state.skipped, "moments": state.optimizer}
-        where = f"{self.folder}/{step}"
-        try:
-            with _answered(self.folder):
-                found = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
-                        optimizer=ocp.args.StandardRestore(_abstract(rest)),
-                        data=ocp.args.JsonRestore(),
-                    ),
-                )
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise CheckpointError(
-                f"the checkpoint of the run cannot be restored ({_first_line(error)})",
-                where=where,
-                expected="the model, the method and the optimizer of the config",
-                fix="Give the config of that run, or another run_name.",
-            ) from error
+        with _answered(self.folder), damage_named(self.folder, step, self._manager.all_steps()):
+            found = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    parameters=ocp.args.StandardRestore(_abstract(state.parameters)),
+                    optimizer=ocp.args.StandardRestore(_abstract(rest)),
+                    data=ocp.args.JsonRestore(),
+                ),
+            )
+            position = dict(found.data)
         restored = TrainState(
             step=found.optimizer["step"],
             skipped=found.optimizer["skipped"],
@@ -141,7 +139,7 @@ class Checkpoints:
             optimizer=found.optimizer["moments"],
         )
         # Orbax's buffers are its own: the step gives its argument's memory away.
-        return jax.tree.map(lambda array: array.copy(), restored), dict(found.data)
+        return jax.tree.map(lambda array: array.copy(), restored), position
 
     def wait(self) -> None:
         """Until everything is on disk; raises as `save`."""
@@ -167,14 +165,14 @@ class Checkpoints:
                     fix="Make room, or set checkpoint.keep_last lower, and run the command again: it goes on after the "
                     "last step that is saved.",
                 ) from error
-            raise CheckpointError(f"the run cannot be saved ({_first_line(error)})", where=self.folder) from error
+            raise CheckpointError(f"the run cannot be saved ({first_line(error)})", where=self.folder) from error
 
 
 def read_saved_run(run_folder: str) -> SavedRun:
     """What the newest checkpoint of a run says of it.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it is damaged.
     """
     folder = f"{located(run_folder)}/{FOLDER}"
     with _answered(folder):
@@ -194,8 +192,10 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
     """
     folder = f"{located(run_folder)}/{FOLDER}"
     with _answered(folder):
-        step = _reader(run_folder).latest_step()
-    return open_saved_arrays(f"{folder}/{step}/parameters", shapes)
+        manager = _reader(run_folder)
+        step = manager.latest_step()
+        advice = advice_on_damage(folder, step, manager.all_steps())
+    return open_saved_arrays(f"{folder}/{step}/parameters", shapes, fix=f"If it is damaged: {advice}")
 
 
 def _reader(run_folder: str) -> Any:
@@ -210,19 +210,16 @@ def _reader(run_folder: str) -> Any:
 
 
 def _said_by(manager: Any, folder: str, step: int) -> SavedRun:
-    found = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
-    metadata = ocp.StandardCheckpointer().metadata(f"{folder}/{step}/parameters")
-    tree = metadata.item_metadata.tree
-    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in tree.items()}
-    return SavedRun(step=step, run=dict(found.run), shapes=shapes)
+    with damage_named(folder, step, manager.all_steps()):
+        found = manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))
+        metadata = ocp.StandardCheckpointer().metadata(f"{folder}/{step}/parameters")
+        tree = metadata.item_metadata.tree
+        shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in tree.items()}
+        return SavedRun(step=step, run=dict(found.run), shapes=shapes)
 
 
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]
 
 
 @contextlib.contextmanager
@@ -236,7 +233,7 @@ def _answered(folder: str) -> Iterator[None]:
         if not is_url(folder):
             raise
         raise NetworkError(
-            f"the storage gives no answer ({_first_line(error)})",
+            f"the storage gives no answer ({first_line(error)})",
             where=folder,
             fix="Look at the bucket's name, at your credentials (`gcloud auth application-default login`), and at the "
             "network.",
@@ -250,16 +247,17 @@ def _quiet() -> None:
 
 
 class _WithoutLateCallbacks:
-    """A hook for exceptions that nobody can catch, but for those of a failed save.
+    """A hook for exceptions that nobody can catch, but for those of a save or a restore that has failed.
 
-    Orbax gives a save up at the first file that fails, and TensorStore goes on to say of each other one how it went,
-    to an event loop that is no more.
+    Orbax gives up at the first file that fails, and that is raised. But TensorStore goes on to say of each other one
+    how it went, to an event loop that is no more, and of what was read beside it Python says that nobody asked.
     """
 
     def __init__(self, hook: Callable[[Any], object]) -> None:
         self._hook = hook
 
     def __call__(self, unraisable: Any) -> None:
-        is_late = isinstance(unraisable.exc_value, RuntimeError) and str(unraisable.exc_value) == "Event loop is closed"
-        if not is_late:
+        words = str(unraisable.exc_value)
+        is_late = isinstance(unraisable.exc_value, RuntimeError) and words == "Event loop is closed"
+        if not is_late and not words.startswith(UNREADABLE):
             self._hook(unraisable)

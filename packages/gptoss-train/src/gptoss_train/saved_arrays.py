@@ -20,10 +20,11 @@ class SavedArray:
     Args:
         store: TensorStore's.
         where: What errors call it.
+        fix: What they advise.
     """
 
-    def __init__(self, store: Any, where: str) -> None:
-        self._store, self._where = store, where
+    def __init__(self, store: Any, where: str, fix: str | None = None) -> None:
+        self._store, self._where, self._fix = store, where, fix
         self.shape: tuple[int, ...] = tuple(store.shape)
         self.dtype: np.dtype = store.dtype.numpy_dtype
         self.chunk_shape: tuple[int, ...] = tuple(store.chunk_layout.read_chunk.shape)
@@ -39,17 +40,18 @@ class SavedArray:
         if any(isinstance(one, range) and one.step < 0 for one in places):
             raise ValueError(f"{self._where} is read forwards, not by {index}")
         domain = tuple(slice(one.start, one.stop, one.step) if isinstance(one, range) else one for one in places)
-        with explained("a parameter cannot be read", where=self._where):
+        with explained("a parameter cannot be read", where=self._where, fix=self._fix):
             values: np.ndarray = self._store[domain].read().result()
         return values
 
 
-def open_saved_arrays(folder: str, names: Iterable[str]) -> dict[str, SavedArray]:
+def open_saved_arrays(folder: str, names: Iterable[str], *, fix: str | None = None) -> dict[str, SavedArray]:
     """The arrays of a tree that Orbax has saved, by name; nothing but their shapes is read.
 
     Args:
         folder: The item's, or its URL.
         names: Of the leaves.
+        fix: What errors advise.
 
     Raises:
         CheckpointError: one is missing or damaged.
@@ -60,6 +62,6 @@ def open_saved_arrays(folder: str, names: Iterable[str]) -> dict[str, SavedArray
     found = {}
     for name, opening in pending.items():
         where = f"{folder}, {name}"
-        with explained("a parameter cannot be opened", where=where):
-            found[name] = SavedArray(opening.result(), where)
+        with explained("a parameter cannot be opened", where=where, fix=fix):
+            found[name] = SavedArray(opening.result(), where, fix)
     return found
