@@ -100,8 +100,7 @@ def test_array_that_export_cannot_read_is_named_with_what_to_do(saved, tmp_path)
     cut_off_largest(tmp_path / "run" / "checkpoints" / "4/parameters/ocdbt.process_0/d")
     checkpoint = open_run(str(tmp_path / "run")).checkpoint()
     with pytest.raises(CheckpointError, match=r"/4/parameters, .*cannot be read.*the newest saved step then is 2"):
-        for name in checkpoint.specs:
-            checkpoint.read(name)
+        [checkpoint.read(name) for name in checkpoint.specs]
 
 
 def test_other_arrays_than_the_config_asks_for_are_no_damage(saved):

@@ -188,6 +188,13 @@ def test_without_checkpoints_nothing_is_saved_and_data_may_end(full_run, make_ba
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_run_that_is_saved_is_not_begun_anew_without_saving(full_run, whole, make_batches):
+    run = fresh(full_run, output=whole[0].config.output, checkpoint=CheckpointConfig(mode="off"))
+    with pytest.raises(CheckpointError, match=r"saved at step 6, and with checkpoint\.mode=off .* another run_name"):
+        train(run, make_batches())
+    assert len(losses(run)) == 6
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -23,13 +23,12 @@ from gptoss_weights.places import is_url
 
 from gptoss_train.config import CheckpointConfig
 from gptoss_train.damage import advice_on_damage, damage_named, first_line
-from gptoss_train.run_places import located
+from gptoss_train.run_places import CHECKPOINTS, located
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
 from gptoss_train.state import TrainState
 
 __all__ = ["Checkpoints", "SavedRun", "read_saved_parameters", "read_saved_run"]
 
-FOLDER = "checkpoints"
 ITEMS = ("parameters", "optimizer", "data", "run")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_MARKS = tuple(f"os_error_code='{code}'" for code in FULL)  # in what TensorStore says
@@ -69,7 +68,7 @@ class Checkpoints:
         if not isinstance(sys.unraisablehook, _WithoutLateCallbacks):
             sys.unraisablehook = _WithoutLateCallbacks(sys.unraisablehook)
         self.config = config
-        self.folder = f"{located(run_folder)}/{FOLDER}"
+        self.folder = f"{located(run_folder)}/{CHECKPOINTS}"
         options = ocp.CheckpointManagerOptions(
             max_to_keep=config.keep_last,
             keep_period=config.keep_every,
@@ -174,7 +173,7 @@ def read_saved_run(run_folder: str) -> SavedRun:
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
-    folder = f"{located(run_folder)}/{FOLDER}"
+    folder = f"{located(run_folder)}/{CHECKPOINTS}"
     with _answered(folder):
         manager = _reader(run_folder)
         return _said_by(manager, folder, manager.latest_step())
@@ -190,19 +189,23 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
     Raises:
         CheckpointError: there is none, or it is damaged or of another model.
     """
-    folder = f"{located(run_folder)}/{FOLDER}"
+    folder = f"{located(run_folder)}/{CHECKPOINTS}"
     with _answered(folder):
         manager = _reader(run_folder)
         step = manager.latest_step()
         advice = advice_on_damage(folder, step, manager.all_steps())
-    return open_saved_arrays(f"{folder}/{step}/parameters", shapes, fix=f"If it is damaged: {advice}")
+    return open_saved_arrays(
+        f"{folder}/{step}/parameters", shapes, fix=f"If it is damaged: {advice[0].lower()}{advice[1:]}"
+    )
 
 
 def _reader(run_folder: str) -> Any:
     _quiet()
-    folder = f"{located(run_folder)}/{FOLDER}"
+    folder = f"{located(run_folder)}/{CHECKPOINTS}"
     if not is_url(folder) and not Path(folder).is_dir():
-        raise CheckpointError("there is no run that was saved", where=run_folder, expected=f"a folder {FOLDER} in it")
+        raise CheckpointError(
+            "there is no run that was saved", where=run_folder, expected=f"a folder {CHECKPOINTS} in it"
+        )
     manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
     if manager.latest_step() is None:
         raise CheckpointError("the run has no checkpoint", where=folder, fix="Let it get as far as its first save.")

@@ -27,7 +27,7 @@ from gptoss_train.placing import place_batch
 from gptoss_train.progress import ProgressBar
 from gptoss_train.reading import config_as_yaml
 from gptoss_train.resuming import check_same_run
-from gptoss_train.run_places import local_folder, run_folder
+from gptoss_train.run_places import check_not_saved, local_folder, run_folder
 from gptoss_train.sample_counts import SampleCounts
 from gptoss_train.setup import Run
 from gptoss_train.signals import stop_requests
@@ -100,7 +100,8 @@ def train(
         say: Called with a sentence where something is worth one.
 
     Raises:
-        CheckpointError: the checkpoint of the run is of another one, or damaged, or cannot be written.
+        CheckpointError: the checkpoint of the run is of another one, or damaged, or cannot be written; or there is one,
+            and the run is not to be saved.
         NotEnoughSpaceError: the disk is full.
         TrainingError: a number was none and is to stop the run, or the audit failed.
     """
@@ -119,6 +120,8 @@ def train(
                 state, position = checkpoints.restore(saved.step, state)
                 batches.set_state(position)
                 say(f"goes on after step {int(state.step)}")
+        else:
+            check_not_saved(config)
         first_step = int(state.step)
         sinks: list[MetricSink] = []
         if jax.process_index() == 0:

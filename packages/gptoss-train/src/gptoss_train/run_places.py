@@ -7,9 +7,10 @@ from gptoss_weights.places import as_place
 
 from gptoss_train.config import TrainConfig
 
-__all__ = ["local_folder", "located", "run_folder"]
+__all__ = ["CHECKPOINTS", "check_not_saved", "local_folder", "located", "run_folder"]
 
 SCHEME = "gs://"
+CHECKPOINTS = "checkpoints"  # in the run's folder: a folder for each saved step, called by its number
 
 
 def run_folder(config: TrainConfig) -> str:
@@ -40,3 +41,23 @@ def located(folder: str) -> str:
     except ImportError:
         raise MissingDependencyError(f"{SCHEME} needs gcsfs", where=folder, fix="Install gptoss-train[gcs].") from None
     return place.rstrip("/")
+
+
+def check_not_saved(config: TrainConfig) -> None:
+    """Refuses a run that is not to be saved where one was: it would begin anew, and its metrics take the others' place.
+
+    At a URL nothing is looked at.
+
+    Raises:
+        CheckpointError: there is a saved step.
+    """
+    place = as_place(run_folder(config))
+    if not isinstance(place, Path) or not (place / CHECKPOINTS).is_dir():
+        return
+    steps = [int(child.name) for child in (place / CHECKPOINTS).iterdir() if child.name.isdecimal()]
+    if steps:
+        raise CheckpointError(
+            f"this run is saved at step {max(steps)}, and with checkpoint.mode=off it would not go on from there",
+            where=place,
+            fix="Give another run_name, or checkpoint.mode=async.",
+        )

@@ -153,11 +153,13 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         from gptoss_train.evaluation import Evaluation
         from gptoss_train.loop import train
         from gptoss_train.report import write_report
-        from gptoss_train.run_places import local_folder, located, run_folder
+        from gptoss_train.run_places import check_not_saved, local_folder, located, run_folder
         from gptoss_train.setup import open_data, set_up
 
     if config.checkpoint.mode != "off":
         located(run_folder(config))  # or refused, before anything is loaded
+    else:
+        check_not_saved(config)
     run = set_up(config, method)
     batches = iter(open_data(run, config.data))
     held_out = config.evaluation.data
