@@ -129,7 +129,7 @@ def train(
             closing.callback(sinks[0].close)
             write_durably(folder / "config.yaml", config_as_yaml(config).encode())
             _note_event(folder, {"event": "resume" if first_step else "start", "step": first_step, "time": time.time()})
-            for sink in (*open_sinks(config, folder), ProgressBar(config.steps)):
+            for sink in (*open_sinks(config, folder, after_step=first_step), ProgressBar(config.steps)):
                 sinks.append(sink)
                 closing.callback(sink.close)
         with stop_requests() as request:
