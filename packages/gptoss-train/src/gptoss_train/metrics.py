@@ -4,12 +4,14 @@ import json
 import math
 import resource
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from gptoss_weights import GptOssWarning
 from gptoss_weights.durable_files import write_durably
 
 from gptoss_train.step import StepReport
@@ -65,12 +67,17 @@ class MetricsFile:
 
     Args:
         path: The file.
-        after_step: The step that the run goes on after; lines of later ones, and a broken last one, are removed.
+        after_step: The step that the run goes on after; lines of later ones, and what is no line, are removed. Of the
+            latter a warning says how many, but for a last one that was cut off.
     """
 
     def __init__(self, path: Path, *, after_step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [line for line in read_metrics(path) if line["step"] <= after_step]
+        lines, unreadable = _parsed(path)
+        kept = [line for line in lines if line["step"] <= after_step]
+        if unreadable:
+            counted = "1 line" if unreadable == 1 else f"{unreadable} lines"
+            warnings.warn(f"{path}: {counted} cannot be read, and left out", GptOssWarning, stacklevel=2)
         write_durably(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._stream = path.open("a", encoding="utf-8")
 
@@ -85,19 +92,25 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file; nothing where there is none, and without a last line that was cut off."""
+    """The lines of a file, without those that cannot be read; nothing where there is none."""
+    return _parsed(path)[0]
+
+
+def _parsed(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a file, and how many more were none; a last one that was cut off does not count."""
     if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(line, dict) or "step" not in line:
-            break
-        lines.append(line)
-    return lines
+        return [], 0
+    *texts, _unfinished = path.read_bytes().split(b"\n")
+    found = [line for text in texts if (line := _line_of(text)) is not None]
+    return found, len(texts) - len(found)
+
+
+def _line_of(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, or not UTF-8
+        return None
+    return line if isinstance(line, dict) and isinstance(line.get("step"), int) else None
 
 
 def json_number(value: Any) -> float | None:

@@ -170,11 +170,11 @@ def _resumed_steps(path: Path, *, last: int) -> list[int]:
     if not path.exists():
         return []
     steps = set()
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_bytes().splitlines():
         try:
             event = json.loads(text)
-        except json.JSONDecodeError:  # it was killed as it wrote
+        except ValueError:  # it was killed as it wrote
             continue
-        if event.get("event") == "resume" and event["step"] <= last:
+        if isinstance(event, dict) and event.get("event") == "resume" and event["step"] <= last:
             steps.add(event["step"])
     return sorted(steps)
