@@ -6,7 +6,6 @@ from gptoss_model import Placement
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gptoss_train.batch import Batch
-from gptoss_train.errors import ConfigError
 from gptoss_train.setup import Run
 
 __all__ = ["place_batch", "place_rows"]
@@ -40,11 +39,5 @@ def _placed(batch: Batch, run: Run, rows: int) -> Batch:
     axes = placement.shards(rows).batch_axes
     leading = batch.tokens.ndim - 2
     sharding = NamedSharding(run.mesh, PartitionSpec(*[None] * leading, axes or None))
-    if jax.process_count() > 1 and not axes:
-        raise ConfigError(
-            f"the {rows} rows of a step, or of a part of it, are not split over the processes",
-            where="batch_size",
-            fix=f"Let batch_size / gradient_accumulation be a multiple of the devices along {run.config.run.mesh}.",
-        )
     shape = (*batch.tokens.shape[:leading], rows, batch.tokens.shape[-1])
     return Batch(*(jax.make_array_from_process_local_data(sharding, np.asarray(array), shape) for array in batch))

@@ -2,15 +2,18 @@
 
 import math
 import warnings
+from collections.abc import Callable
 
+import jax
 from gptoss_model import MeshRules
 from gptoss_model.sharding.shards import BATCH_AXES, batch_axes
 from gptoss_weights import GptOssWarning
+from jax.sharding import NamedSharding, PartitionSpec
 
 from gptoss_train.config import TrainConfig
 from gptoss_train.errors import ConfigError
 
-__all__ = ["check_rows", "rows_per_device"]
+__all__ = ["check_processes", "check_rows", "rows_per_device"]
 
 
 def rows_per_device(config: TrainConfig, rules: MeshRules) -> int:
@@ -49,4 +52,35 @@ def check_rows(config: TrainConfig, rules: MeshRules) -> None:
         )
     warnings.warn(
         f"{what}; the devices along {' and '.join(idle)} go over the same ones. {fix}", GptOssWarning, stacklevel=2
+    )
+
+
+def check_processes(
+    rows: int, mesh: jax.sharding.Mesh, *, process_of: Callable[[jax.Device], int] = lambda device: device.process_index
+) -> None:
+    """Refuses a mesh that has a row on devices of several processes, for each process reads its own rows.
+
+    Args:
+        rows: Of a part of a step, all processes' together.
+        mesh: Over all processes.
+        process_of: To which process a device belongs.
+
+    Raises:
+        ConfigError: some processes would need the same row.
+    """
+    axes = batch_axes(MeshRules(**dict(mesh.shape)), rows)
+    places = NamedSharding(mesh, PartitionSpec(axes or None)).devices_indices_map((rows,))
+    read: dict[int, set[int]] = {}
+    for device, (index,) in places.items():
+        read.setdefault(process_of(device), set()).update(range(rows)[index])
+    if sum(map(len, read.values())) == rows:
+        return
+    sizes = ",".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
+    raise ConfigError(
+        "each process reads its own rows, and the mesh has some rows on devices of several processes",
+        where="run.mesh",
+        expected=f"data × fsdp × expert a multiple of the {len(read)} processes, and dividing the {rows} rows of a "
+        "part of a step",
+        found=sizes,
+        fix=f"Such as data={len(read)},tensor=-1, with batch_size / gradient_accumulation a multiple of {len(read)}.",
     )

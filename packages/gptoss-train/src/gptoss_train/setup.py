@@ -37,7 +37,7 @@ from gptoss_train.parameters import (
     trained_with_lora,
 )
 from gptoss_train.quantization import rounded_once
-from gptoss_train.rows_on_mesh import check_rows
+from gptoss_train.rows_on_mesh import check_processes, check_rows
 from gptoss_train.state import TrainState, init_state
 from gptoss_train.step import Step, make_step
 
@@ -120,6 +120,8 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
     mesh = _mesh(config)
     if learns and mesh is not None:
         check_rows(config, MeshRules(**dict(mesh.shape)))
+    if mesh is not None:
+        check_processes(config.batch_size // (config.gradient_accumulation if learns else 1), mesh)
     model = load_run_model(config, method, base, mesh)
     split, parameters, frozen = split_model(
         model, trained_parameters(config, method), weight_dtype=config.run.weight_dtype
