@@ -161,8 +161,11 @@ def test_batches_that_count_nothing_are_learnt_from_all_the_same(whole):
 
 
 def test_run_that_is_done_does_nothing_more(full_run, whole, make_batches):
+    events = local_folder(whole[0].config) / "events.jsonl"
+    noted = events.read_bytes()
     outcome = train(fresh(full_run, output=whole[0].config.output), make_batches())
     assert (outcome.first_step, outcome.last_loss) == (6, None)
+    assert events.read_bytes() == noted, "it has not gone on"
 
 
 def test_run_that_goes_on_with_another_config_warns_of_what_is_other(full_run, whole, make_batches):

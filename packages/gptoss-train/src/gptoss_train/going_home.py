@@ -5,7 +5,8 @@ opened where the run's config names it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from gptoss_weights import (
     Checkpoint,
     CheckpointError,
     GptOssConfig,
+    GptOssWarning,
     Index,
     Mxfp4Tensor,
     QuantizationError,
@@ -26,7 +28,9 @@ from gptoss_train.reading import parse_config
 from gptoss_train.saved_arrays import SavedArray
 from gptoss_train.setup import Method, open_base
 
-__all__ = ["FinishedRun", "open_run", "quantization_summary"]
+__all__ = ["FinishedRun", "open_run", "quantization_summary", "warn_of_numbers_that_are_none"]
+
+MOST_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class FinishedRun:
     parameters: Mapping[str, SavedArray]
 
     def adapter(self) -> Adapter:
-        """What LoRA has made.
+        """What LoRA has made; warns of factors that hold what is no number.
 
         Raises:
             CheckpointError: the run was no LoRA.
@@ -64,6 +68,7 @@ class FinishedRun:
                 fix="`gptoss-train export` writes its checkpoint.",
             )
         factors = {name: saved[()] for name, saved in self.parameters.items()}
+        warn_of_numbers_that_are_none(name for name, value in factors.items() if not np.isfinite(value).all())
         return adapter_of(factors, rank=self.config.lora.rank, alpha=self.config.lora.alpha)
 
     def checkpoint(self) -> Checkpoint:
@@ -108,6 +113,19 @@ def _identity(saved: SavedRun, folder: str) -> tuple[TrainConfig, Method]:
         raise CheckpointError(f"the checkpoint of the run says nothing of its {error}", where=folder) from None
 
 
+def warn_of_numbers_that_are_none(names: Iterable[str]) -> None:
+    """Names the parameters that hold some, if there are any."""
+    found = sorted(names)
+    if not found:
+        return
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    warnings.warn(
+        f"the run has trained parameters to what is no finite number: {', '.join(found[:MOST_NAMED])}{more}",
+        GptOssWarning,
+        stacklevel=3,
+    )
+
+
 def quantization_summary(errors: Mapping[str, QuantizationError]) -> QuantizationError | None:
     """The error over all tensors that were encoded; None if none was."""
     total: QuantizationError | None = None
@@ -117,12 +135,17 @@ def quantization_summary(errors: Mapping[str, QuantizationError]) -> Quantizatio
 
 
 class _TrainedCheckpoint(Checkpoint):
-    """Trained parameters over the checkpoint that they come from, which gives what was frozen."""
+    """Trained parameters over the checkpoint that they come from, which gives what was frozen.
+
+    Attributes:
+        nonfinite: Names of those that were read and hold what is no finite number.
+    """
 
     format = "trained"
 
     def __init__(self, base: Checkpoint, parameters: Mapping[str, SavedArray]) -> None:
         self.config, self.side_files, self._base = base.config, base.side_files, base
+        self.nonfinite: set[str] = set()
         self._places: dict[str, tuple[SavedArray, int | None]] = {}
         for name, saved in parameters.items():
             for row in range(saved.shape[0]) if is_stacked(name) else [None]:
@@ -135,4 +158,7 @@ class _TrainedCheckpoint(Checkpoint):
         if name not in self._places:
             return self._base.read(name, index)
         saved, row = self._places[name]
-        return saved[index if row is None else (row, *index)]
+        values = saved[index if row is None else (row, *index)]
+        if not np.isfinite(values).all():
+            self.nonfinite.add(name)
+        return values

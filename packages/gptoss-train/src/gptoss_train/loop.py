@@ -128,7 +128,7 @@ def train(
             sinks.append(MetricsFile(folder / "metrics.jsonl", after_step=first_step))
             closing.callback(sinks[0].close)
             write_durably(folder / "config.yaml", config_as_yaml(config).encode())
-            _note_event(folder, {"event": "resume" if first_step else "start", "step": first_step, "time": time.time()})
+            sinks.append(_BeginningNoted(folder, first_step))
             for sink in (*open_sinks(config, folder, after_step=first_step), ProgressBar(config.steps)):
                 sinks.append(sink)
                 closing.callback(sink.close)
@@ -248,6 +248,23 @@ def _audited(audit: Audit, run: Run, say: Callable[[str], object]) -> AuditResul
     return found
 
 
-def _note_event(folder: Path, event: Mapping[str, Any]) -> None:
-    with (folder / "events.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(event) + "\n")
+class _BeginningNoted:
+    """Notes in `events.jsonl` that the run began or went on, when its first step is done and not before."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._path = folder / "events.jsonl"
+        self._event: dict[str, Any] | None = {
+            "event": "resume" if step else "start",
+            "step": step,
+            "time": time.time(),
+        }
+
+    def write(self, _line: Mapping[str, Any]) -> None:
+        """Takes a step's line for the sign that it is done."""
+        if self._event is not None:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(self._event) + "\n")
+            self._event = None
+
+    def close(self) -> None:
+        """Nothing is left to do."""

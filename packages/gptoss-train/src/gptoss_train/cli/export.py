@@ -63,7 +63,7 @@ def save_and_report(
 
     from gptoss_weights import quantized, save_checkpoint
 
-    from gptoss_train.going_home import quantization_summary
+    from gptoss_train.going_home import quantization_summary, warn_of_numbers_that_are_none
 
     packs = format_name in ("openai", "hf")
     # What is packed already stays as it is, byte by byte.
@@ -72,6 +72,7 @@ def save_and_report(
         save_checkpoint(source, output, format=format_name, dtype="bfloat16")
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    warn_of_numbers_that_are_none(getattr(checkpoint, "nonfinite", ()))
     errors = getattr(source, "errors", {}) if packs else {}
     total = quantization_summary(errors)
     if as_json:
