@@ -51,6 +51,7 @@ def merge_command(
       gptoss-train merge runs/adapted merged-hf
       gptoss-train merge runs/adapted adapter --format peft
     """  # noqa: D301 - the backslash is meant for click
+    from gptoss_train.adapters import merged
     from gptoss_train.cli.export import save_and_report
     from gptoss_train.going_home import open_run
 
@@ -66,4 +67,4 @@ def merge_command(
         click.echo(json.dumps(document) if as_json else f"wrote {output}, the adapter after step {finished.step}")
         return
     chosen: FormatName = format_name  # type: ignore[assignment]
-    save_and_report(finished.checkpoint(), output, chosen, scale=scale, step=finished.step, as_json=as_json)
+    save_and_report(merged(finished.base, adapter), output, chosen, scale=scale, step=finished.step, as_json=as_json)
