@@ -21,10 +21,10 @@ from gptoss_weights import Checkpoint, CheckpointError
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from gptoss_train.config import TrainConfig
-from gptoss_train.optimizer import init_moments, make_optimizer
+from gptoss_train.optimizer import make_optimizer
 from gptoss_train.parameters import SplitModel, is_stacked, split_model
 from gptoss_train.setup import Method, add_updates, trained_parameters
-from gptoss_train.state import TrainState
+from gptoss_train.state import TrainState, first_state, parameter_alike
 
 __all__ = ["PlannedArrays", "plan_arrays"]
 
@@ -65,9 +65,8 @@ class PlannedArrays:
         everywhere = NamedSharding(self.mesh, PartitionSpec())
         total = 0
         for path, leaf in jax.tree.leaves_with_path(self.state.optimizer):
-            [name] = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)] or [None]
-            is_alike = name is not None and leaf.shape == self.state.parameters[name].shape
-            total += _part_bytes(leaf, self._sharding(name) if is_alike else everywhere)
+            name = parameter_alike(path, leaf, self.state.parameters)
+            total += _part_bytes(leaf, everywhere if name is None else self._sharding(name))
         return total
 
     def gathered_bytes(self) -> int:
@@ -140,9 +139,7 @@ def plan_arrays(config: TrainConfig, method: Method, base: Checkpoint, rules: Me
         )
         structures.append(split)
         optimizer = make_optimizer(config.optimizer, steps=config.steps)
-        nothing = jnp.zeros((), jnp.int32)
-        moments = init_moments(optimizer, parameters)
-        return TrainState(step=nothing, skipped=nothing, parameters=parameters, optimizer=moments), frozen
+        return first_state(parameters, optimizer), frozen
 
     state, frozen = jax.eval_shape(make)
     return PlannedArrays(state=state, frozen=frozen, split=structures[0], mesh=mesh, is_packed=is_packed)

@@ -1,6 +1,8 @@
 """TrainState: everything of a run that changes, as one pytree."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import optax
 from gptoss_train.optimizer import init_moments
 from gptoss_train.parameters import Parameters, SplitModel
 
-__all__ = ["TrainState", "init_state"]
+__all__ = ["TrainState", "first_state", "init_state", "parameter_alike"]
 
 
 @jax.tree_util.register_dataclass
@@ -36,9 +38,7 @@ def init_state(
     """The state before the first step; on a mesh moments are split as their parameters are."""
 
     def make(parameters: Parameters) -> TrainState:
-        nothing = jnp.zeros((), jnp.int32)
-        moments = init_moments(optimizer, parameters)
-        return TrainState(step=nothing, skipped=nothing, parameters=parameters, optimizer=moments)
+        return first_state(parameters, optimizer)
 
     if mesh is None:
         return _owned(make(parameters))
@@ -46,13 +46,25 @@ def init_state(
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def place(path: tuple[object, ...], leaf: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
-        [name] = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)] or [None]
-        is_alike = name is not None and leaf.shape == parameters[name].shape
-        return split.sharding(name, mesh) if is_alike and name is not None else everywhere
+        name = parameter_alike(path, leaf, parameters)
+        return everywhere if name is None else split.sharding(name, mesh)
 
     shardings = jax.tree_util.tree_map_with_path(place, shapes)
     state: TrainState = jax.jit(make, out_shardings=shardings)(parameters)
     return state
+
+
+def first_state(parameters: Parameters, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step, wherever its arrays stand."""
+    nothing = jnp.zeros((), jnp.int32)
+    moments = init_moments(optimizer, parameters)
+    return TrainState(step=nothing, skipped=nothing, parameters=parameters, optimizer=moments)
+
+
+def parameter_alike(path: tuple[object, ...], leaf: Any, parameters: Mapping[str, Any]) -> str | None:
+    """The parameter that a leaf of the state is, or is a moment of in the same shape, and so is split like; or None."""
+    [name] = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)] or [None]
+    return name if name is not None and leaf.shape == parameters[name].shape else None
 
 
 def _owned(state: TrainState) -> TrainState:
