@@ -37,7 +37,7 @@ from gptoss_train.parameters import (
     trained_with_lora,
 )
 from gptoss_train.quantization import rounded_once
-from gptoss_train.rows_on_mesh import check_processes, check_rows
+from gptoss_train.rows_on_mesh import check_rows, row_share
 from gptoss_train.state import TrainState, init_state
 from gptoss_train.step import Step, make_step
 
@@ -56,6 +56,7 @@ __all__ = [
     "load_run_model",
     "open_base",
     "open_data",
+    "open_held_out",
     "open_tokenizer",
     "set_up",
     "trained_parameters",
@@ -120,8 +121,10 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
     mesh = _mesh(config)
     if learns and mesh is not None:
         check_rows(config, MeshRules(**dict(mesh.shape)))
-    if mesh is not None:
-        check_processes(config.batch_size // (config.gradient_accumulation if learns else 1), mesh)
+    if learns:
+        row_share(config.batch_size // config.gradient_accumulation, mesh)  # or refused, before anything is loaded
+    if not learns or config.evaluation.data is not None:
+        row_share(config.batch_size, mesh)
     model = load_run_model(config, method, base, mesh)
     split, parameters, frozen = split_model(
         model, trained_parameters(config, method), weight_dtype=config.run.weight_dtype
@@ -309,14 +312,27 @@ def _mesh(config: TrainConfig) -> jax.sharding.Mesh | None:
 
 
 def open_data(run: Run, config: DataConfig) -> "Dataset":
-    """This process's share of the data.
+    """This process's share of the data that are learnt from.
 
     Raises:
         CheckpointError: the data are not what they should be.
         ConfigError: the rows of a step cannot be shared, or a number is out of its range.
     """
+    return _open_share(run, config, rows=run.config.batch_size // run.config.gradient_accumulation)
+
+
+def open_held_out(run: Run, config: DataConfig) -> "Dataset":
+    """This process's share of data to evaluate on, gone through once; all rows of a batch are on the mesh at a time.
+
+    Raises: as `open_data`.
+    """
+    return _open_share(run, config.for_evaluation(), rows=run.config.batch_size)
+
+
+def _open_share(run: Run, config: DataConfig, *, rows: int) -> "Dataset":
     from gptoss_train.data import open_dataset
 
+    share = row_share(rows, run.mesh)
     try:
         return open_dataset(
             config,
@@ -325,8 +341,8 @@ def open_data(run: Run, config: DataConfig) -> "Dataset":
             batch_size=run.config.batch_size,
             sequence_length=run.config.sequence_length,
             seed=run.config.seed,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
+            shard_index=share.index,
+            shard_count=share.count,
         )
     except ValueError as error:
         raise ConfigError(str(error), where="data") from None

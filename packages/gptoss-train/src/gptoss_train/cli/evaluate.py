@@ -37,7 +37,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     start_jax()
     from gptoss_train.evaluation import Evaluation
     from gptoss_train.metrics import json_number
-    from gptoss_train.setup import open_data, set_up
+    from gptoss_train.setup import open_held_out, set_up
 
     checkpoint = None
     if run_place is not None:
@@ -46,7 +46,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
         checkpoint = open_run(str(run_place)).checkpoint()
     run = set_up(loaded, "finetune", base=checkpoint, learns=False)
     data = loaded.data if loaded.evaluation.data is None else loaded.evaluation.data
-    evaluation = Evaluation(run, lambda: iter(open_data(run, data.for_evaluation())))
+    evaluation = Evaluation(run, lambda: iter(open_held_out(run, data)))
     loss = evaluation.loss(run.state.parameters, run)
     where = loaded.model if run_place is None else str(run_place)
     if as_json:

@@ -154,7 +154,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         from gptoss_train.loop import train
         from gptoss_train.report import write_report
         from gptoss_train.run_places import check_not_saved, local_folder, located, run_folder
-        from gptoss_train.setup import open_data, set_up
+        from gptoss_train.setup import open_data, open_held_out, set_up
 
     if config.checkpoint.mode != "off":
         located(run_folder(config))  # or refused, before anything is loaded
@@ -163,7 +163,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
     run = set_up(config, method)
     batches = iter(open_data(run, config.data))
     held_out = config.evaluation.data
-    evaluation = None if held_out is None else Evaluation(run, lambda: iter(open_data(run, held_out.for_evaluation())))
+    evaluation = None if held_out is None else Evaluation(run, lambda: iter(open_held_out(run, held_out)))
     is_first = jax.process_index() == 0
 
     def say(text: str) -> None:

@@ -34,8 +34,8 @@ def open_dataset(
             together in the order of the shards they are the batch that one shard alone would yield.
         sequence_length: T, tokens in a row.
         seed: What all order, and every synthetic sequence, follows from; 0 or more.
-        shard_index: Which share of each batch is taken: usually `jax.process_index()`.
-        shard_count: In how many shares it is divided: usually `jax.process_count()`.
+        shard_index: Which share of each batch is taken; processes whose devices hold the same rows take the same one.
+        shard_count: In how many shares it is divided.
 
     Raises:
         CheckpointError: a file is not what it should be, or there is no record.
