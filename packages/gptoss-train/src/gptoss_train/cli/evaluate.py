@@ -35,6 +35,8 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
 
     loaded = load_config(config, overrides)
     start_jax()
+    import jax
+
     from gptoss_train.evaluation import Evaluation
     from gptoss_train.metrics import json_number
     from gptoss_train.setup import open_held_out, set_up
@@ -48,6 +50,8 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     data = loaded.data if loaded.evaluation.data is None else loaded.evaluation.data
     evaluation = Evaluation(run, lambda: iter(open_held_out(run, data)))
     loss = evaluation.loss(run.state.parameters, run)
+    if jax.process_index() > 0:
+        return  # all have found the same, and the first says it
     where = loaded.model if run_place is None else str(run_place)
     if as_json:
         numbers = {"loss": json_number(loss), "perplexity": json_number(math.exp(min(loss, 700.0)))}
