@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 400  # for starting, compiling and running; two cores that others use too
 TOLERANCE = 1e-6
-WEIGHT_TOLERANCE = 1e-4  # of a learning rate's step: where a gradient is next to nothing, AdamW turns noise into a part
+WEIGHT_TOLERANCE = 1e-4  # four steps move a weight by 1e-2; where a gradient is next to nothing, AdamW magnifies noise
 COMMAND = Path(sys.executable).with_name("gptoss-train")
 RUN = ["pretrain", "tiny", "steps=4", "optimizer.warmup_steps=0", "checkpoint.every=2", "checkpoint.keep_last=2"]
 RUN += [f"geometry.{name}={size}" for name, size in {"num_hidden_layers": 2, "head_dim": 16}.items()]
