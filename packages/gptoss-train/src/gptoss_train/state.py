@@ -41,7 +41,7 @@ def init_state(
         return first_state(parameters, optimizer)
 
     if mesh is None:
-        return _owned(make(parameters))
+        return _owned(jax.jit(make)(parameters))  # one program, not one for each shape of a moment
     shapes = jax.eval_shape(make, parameters)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
