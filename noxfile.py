@@ -21,6 +21,7 @@ PYTHON = PYTHONS[0]
 # Slow tests have a session of their own, so that the others answer soon.
 FAST, SLOW = (f"{speed} and not oracle and not cuda and not tpu" for speed in ("not slow", "slow"))
 PARALLEL = ("--numprocesses=auto", "--dist=loadfile")  # a file's tests share what its fixtures have compiled
+UNCOMPILED = "--no-compile-bytecode"  # a session's first import makes it, of what it imports
 NO_TESTS = 5  # pytest's exit code where a package has no slow test
 # Most of the time of JAX's tests is compiling; what one session has compiled serves the next.
 COMPILED = {
@@ -111,7 +112,7 @@ def standalone(session: nox.Session, package: str) -> None:
     session.run_install(*export, f"--package={package}", "--all-extras", f"--output-file={locked}", silent=True)
     # By path, for a name and --find-links may find an older wheel of the same version in a cache.
     paths = [str(path) for name in family for path in wheels.glob(f"{name.replace('-', '_')}-*.whl")]
-    session.install(f"--constraints={locked}", *paths)
+    session.install(UNCOMPILED, f"--constraints={locked}", *paths)
     session.run("python", "-I", "tests/standalone/check.py", package)
 
 
@@ -122,7 +123,7 @@ def lowest(session: nox.Session, package: str) -> None:
     family = [package, *siblings(package, with_extras=True)]
     editable = [argument for name in family for argument in ("-e", f"packages/{name}")]
     group = f"packages/{package}/pyproject.toml:test"
-    session.install("--resolution=lowest-direct", f"--group={group}", *editable)
+    session.install(UNCOMPILED, "--resolution=lowest-direct", f"--group={group}", *editable)
     # What an old library says of its newer neighbours is no news about us; other warnings stay errors.
     command = ["pytest", f"packages/{package}/tests", "-m", FAST, *PARALLEL, "-W", "ignore::DeprecationWarning"]
     session.run(*command, *FIRST_AND_LAST, *session.posargs, env=SOON_COMPILED | FIRST_AND_LAST_PATH)
@@ -215,7 +216,7 @@ def test_tpu(session: nox.Session, package: str) -> None:
 def install_locked(session: nox.Session, *selection: str) -> None:
     """Make the session's environment hold exactly the selected groups, at the versions of uv.lock."""
     venv = session.virtualenv.location
-    sync = ["uv", "sync", "--quiet", "--frozen", "--no-default-groups", f"--python={venv}"]
+    sync = ["uv", "sync", "--quiet", "--frozen", UNCOMPILED, "--no-default-groups", f"--python={venv}"]
     session.run_install(*sync, *selection, env={"UV_PROJECT_ENVIRONMENT": venv})
 
 
