@@ -4,13 +4,13 @@ from gptoss_parity import Trace, TraceMetadata, compare
 from gptoss_parity.report import Continuation, Report
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sound(trace) -> Report:
     continuation = Continuation(prompt="a <b>", tokens={"x": [1, 2], "y": [1, 2]}, texts={"x": "cd", "y": "cd"})
     return Report(title="Two & two", comparisons=[compare(trace, trace)] * 2, continuation=continuation, command="go")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def broken(trace) -> Report:
     """A missing probe, a NaN, a real flip, and markup where a version should be."""
     arrays = {name: array.copy() for name, array in trace.items()}

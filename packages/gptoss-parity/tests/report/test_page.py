@@ -33,9 +33,15 @@ class Outline(HTMLParser):
         self.text.append(data)
 
 
+@pytest.fixture(scope="module")
+def pages(sound, broken):
+    """Drawing its figures is what a page costs."""
+    return {"sound": report_page(sound), "broken": report_page(broken)}
+
+
 @pytest.fixture(params=["sound", "broken"])
-def page(request):
-    return report_page(request.getfixturevalue(request.param))
+def page(pages, request):
+    return pages[request.param]
 
 
 def test_tags_nest_and_ids_are_unique(page):
@@ -54,8 +60,8 @@ def test_page_needs_neither_network_nor_script(page):
     assert not re.findall(r"@import|url\((?!#)", page)
 
 
-def test_equal_reports_give_equal_pages(sound):
-    assert report_page(sound) == report_page(sound)
+def test_equal_reports_give_equal_pages(pages, sound):
+    assert report_page(sound) == pages["sound"]
 
 
 def test_page_serves_light_dark_and_narrow(page):
@@ -68,21 +74,21 @@ def test_figures_use_the_colours_of_the_page(page):
     assert not re.findall(r"#0[1-6]0[0-9]0[0-9]\b", page), "a stand-in colour was left behind"
 
 
-def test_verdict_comes_first(sound, broken):
-    for report, words in ((sound, "Parity holds"), (broken, "Parity fails")):
+def test_verdict_comes_first(pages):
+    for kind, words in (("sound", "Parity holds"), ("broken", "Parity fails")):
         outline = Outline()
-        outline.feed("".join(report_page(report).partition("<main>")[1:]).partition("</main>")[0])
+        outline.feed("".join(pages[kind].partition("<main>")[1:]).partition("</main>")[0])
         assert words in "".join(outline.text)[:200]
 
 
-def test_text_of_others_is_escaped(broken, sound):
-    assert "<script>" not in report_page(broken)
-    assert "&lt;script&gt;" in report_page(broken)
-    assert "a &lt;b&gt;" in report_page(sound)
+def test_text_of_others_is_escaped(pages):
+    assert "<script>" not in pages["broken"]
+    assert "&lt;script&gt;" in pages["broken"]
+    assert "a &lt;b&gt;" in pages["sound"]
 
 
-def test_first_failure_is_named(broken):
-    assert "First failure</b> at <code>embedding</code>" in " ".join(report_page(broken).split())
+def test_first_failure_is_named(pages):
+    assert "First failure</b> at <code>embedding</code>" in " ".join(pages["broken"].split())
 
 
 def test_trace_of_logits_alone_has_a_page(trace):
