@@ -92,47 +92,65 @@ def strategy(request) -> str:
 
 
 @pytest.fixture(params=LAYOUTS)
-def positions(request) -> tuple[np.ndarray, np.ndarray]:
-    queries, keys = LAYOUTS[request.param]
+def layout(request) -> str:
+    return request.param
+
+
+def places(layout: str) -> tuple[np.ndarray, np.ndarray]:
+    queries, keys = LAYOUTS[layout]
     return queries, queries if keys is None else keys
+
+
+def seeds() -> np.ndarray:
+    """What the outputs are weighed with, where gradients are asked about."""
+    return np.random.default_rng(1).standard_normal((B, T, N, H))
+
+
+@functools.cache
+def exact(layout: str, window: int | None, dtype) -> np.ndarray:
+    """The same for every strategy."""
+    positions = places(layout)
+    with jax.enable_x64(True):
+        return np.asarray(truth(inputs(positions[1].shape[1], dtype), *positions, window))
+
+
+@functools.cache
+def exact_slopes(layout: str, window: int | None) -> list[np.ndarray]:
+    positions = places(layout)
+    arrays = inputs(positions[1].shape[1], jnp.float32)
+    with jax.enable_x64(True):
+        wide = tuple(jnp.asarray(array, jnp.float64) for array in arrays)
+        slopes = jax.grad(lambda arrays: (truth(arrays, *positions, window) * seeds()).sum())(wide)
+        return [np.asarray(slope) for slope in slopes]
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("window", [None, 11])
-def test_formula_holds_wherever_rows_stand(strategy, positions, window, dtype, relative_error):
-    arrays = inputs(positions[1].shape[1], dtype)
+def test_formula_holds_wherever_rows_stand(strategy, layout, window, dtype, relative_error):
+    positions = places(layout)
     run, _ = compiled(strategy, window)
-    out = run(arrays, *positions)
+    out = run(inputs(positions[1].shape[1], dtype), *positions)
     assert out.dtype == dtype
-    with jax.enable_x64(True):
-        assert relative_error(out, truth(arrays, *positions, window)) < TOLERANCES[dtype]
+    assert relative_error(out, exact(layout, window, dtype)) < TOLERANCES[dtype]
     assert not np.asarray(out)[positions[0] < 0].any(), "the sink takes all that a row without a token has to give"
 
 
 @pytest.mark.parametrize("window", [None, 11])
-def test_gradients_are_those_of_the_formula_sinks_included(strategy, positions, window, relative_error):
-    arrays = inputs(positions[1].shape[1], jnp.float32)
-    seed = np.random.default_rng(1).standard_normal((B, T, N, H))
+def test_gradients_are_those_of_the_formula_sinks_included(strategy, layout, window, relative_error):
+    positions = places(layout)
     _, slope = compiled(strategy, window)
-    actual = slope(arrays, *positions, jnp.asarray(seed, jnp.float32))
-    with jax.enable_x64(True):
-        wide = tuple(jnp.asarray(array, jnp.float64) for array in arrays)
-        expected = jax.grad(lambda arrays: (truth(arrays, *positions, window) * seed).sum())(wide)
-    for ours, theirs in zip(actual, expected, strict=True):
-        assert np.asarray(theirs).any()
+    actual = slope(inputs(positions[1].shape[1], jnp.float32), *positions, jnp.asarray(seeds(), jnp.float32))
+    for ours, theirs in zip(actual, exact_slopes(layout, window), strict=True):
+        assert theirs.any()
         assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
 
 
-@pytest.mark.parametrize("strategy", [name for name in RUNNABLE if name not in ATTENTION_KERNELS])
-@pytest.mark.parametrize("window", [11, 2**30])
-def test_window_that_is_known_only_when_it_runs_is_the_same_window(strategy, positions, window, relative_error):
-    arrays = inputs(positions[1].shape[1], jnp.float32)
-    seed = jnp.asarray(np.random.default_rng(1).standard_normal((B, T, N, H)), jnp.float32)
-    run, slope = compiled(strategy, None if window > T else window)
-    expected = run(arrays, *positions), slope(arrays, *positions, seed)
+@functools.cache
+def compiled_for_any_window(strategy: str):
+    """Values and gradients; kept, so that equal shapes compile once."""
 
     @jax.jit
-    def found(window, query_positions, key_positions):
+    def found(window, arrays, query_positions, key_positions, seed):
         def run(arrays):
             return ATTENTION_STRATEGIES[strategy](
                 *arrays, query_positions=query_positions, key_positions=key_positions, window=window
@@ -140,7 +158,18 @@ def test_window_that_is_known_only_when_it_runs_is_the_same_window(strategy, pos
 
         return run(arrays), jax.grad(lambda arrays: (run(arrays) * seed).sum())(arrays)
 
-    actual = found(jnp.int32(window), *positions)
+    return found
+
+
+@pytest.mark.parametrize("strategy", [name for name in RUNNABLE if name not in ATTENTION_KERNELS])
+@pytest.mark.parametrize("window", [11, 2**30])
+def test_window_that_is_known_only_when_it_runs_is_the_same_window(strategy, layout, window, relative_error):
+    positions = places(layout)
+    arrays = inputs(positions[1].shape[1], jnp.float32)
+    seed = jnp.asarray(seeds(), jnp.float32)
+    run, slope = compiled(strategy, None if window > T else window)
+    expected = run(arrays, *positions), slope(arrays, *positions, seed)
+    actual = compiled_for_any_window(strategy)(jnp.int32(window), arrays, *positions, seed)
     for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
 
@@ -156,15 +185,9 @@ PACKED = {
 PACKED["one-behind-the-other"][0][0, 140:] = -1
 
 
-@pytest.mark.parametrize(("window", "is_traced"), [(None, False), (11, False), (11, True), (2**30, True)])
-@pytest.mark.parametrize("layout", PACKED)
-def test_documents_of_a_packed_row_do_not_see_each_other(strategy, layout, window, is_traced, relative_error):
-    """Values and gradients, of the formula with every other document masked."""
-    if is_traced and strategy in ATTENTION_KERNELS:
-        pytest.skip("a kernel must know the window when it is compiled")
-    positions, segments = PACKED[layout]
-    arrays = inputs(T, jnp.float32)
-    seed = np.random.default_rng(1).standard_normal((B, T, N, H))
+@functools.cache
+def compiled_with_segments(strategy: str, window: int | None, *, is_traced: bool):
+    """Gradients and values; kept, so that equal shapes compile once."""
 
     @jax.jit
     def run(arrays, positions, segments, seed, traced):
@@ -175,17 +198,33 @@ def test_documents_of_a_packed_row_do_not_see_each_other(strategy, layout, windo
 
         return jax.grad(loss, has_aux=True)(arrays)
 
-    gradients, out = run(
-        arrays, *map(jnp.asarray, (positions, segments)), jnp.asarray(seed, jnp.float32), jnp.int32(window or 0)
-    )
+    return run
+
+
+@functools.cache
+def exact_with_segments(layout: str, window: int | None):
+    """Gradients and values, the same for every strategy."""
+    positions, segments = PACKED[layout]
     with jax.enable_x64(True):
-        wide = tuple(jnp.asarray(array, jnp.float64) for array in arrays)
+        wide = tuple(jnp.asarray(array, jnp.float64) for array in inputs(T, jnp.float32))
 
-        def exact_loss(arrays):
-            exact = truth(arrays, positions, positions, window, segments)
-            return (exact * seed).sum(), exact
+        def loss(arrays):
+            out = truth(arrays, positions, positions, window, segments)
+            return (out * seeds()).sum(), out
 
-        expected, exact = jax.grad(exact_loss, has_aux=True)(wide)
+        return jax.tree.map(np.asarray, jax.grad(loss, has_aux=True)(wide))
+
+
+@pytest.mark.parametrize(("window", "is_traced"), [(None, False), (11, False), (11, True), (2**30, True)])
+@pytest.mark.parametrize("layout", PACKED)
+def test_documents_of_a_packed_row_do_not_see_each_other(strategy, layout, window, is_traced, relative_error):
+    """Values and gradients, of the formula with every other document masked."""
+    if is_traced and strategy in ATTENTION_KERNELS:
+        pytest.skip("a kernel must know the window when it is compiled")
+    run = compiled_with_segments(strategy, None if is_traced else window, is_traced=is_traced)
+    arrays, seed = inputs(T, jnp.float32), jnp.asarray(seeds(), jnp.float32)
+    gradients, out = run(arrays, *map(jnp.asarray, PACKED[layout]), seed, jnp.int32(window or 0))
+    expected, exact = exact_with_segments(layout, window)
     assert relative_error(out, exact) < TOLERANCES[jnp.float32]
     for ours, theirs in zip(gradients, expected, strict=True):
         assert relative_error(ours, theirs) < GRADIENT_TOLERANCE
