@@ -12,12 +12,14 @@ TOLERANCE = 2e-6  # relative L2 in f32, as the full forward pass has against the
 
 @pytest.fixture(scope="module")
 def full_logits(model, padded):
-    """Of each sequence by itself, without padding."""
+    """Of each sequence from its first token on, with all padding behind it, where no token sees it."""
 
     @functools.cache
-    def compute(side: str) -> list[np.ndarray]:
-        tokens, mask = padded(side)
-        return [np.asarray(model(row[real][None]).logits[0]) for row, real in zip(tokens, mask, strict=True)]
+    def compute(side: str) -> np.ndarray:
+        moved, behind = np.zeros_like(padded(side)[0]), np.zeros_like(padded(side)[1])
+        for row, (ids, real) in enumerate(zip(*padded(side), strict=True)):
+            moved[row, : real.sum()], behind[row, : real.sum()] = ids[real], True
+        return np.asarray(model(moved, mask=behind).logits)
 
     return compute
 
