@@ -25,7 +25,7 @@ def one_step(full_run, make_batch):
 
 def test_accumulated_parts_are_one_step(full_run, make_batch, one_step, relative_error):
     """But for the load-balance loss, a product of means over parts: without it to rounding, with it nearly."""
-    state, report = full_run.step(fresh(full_run), full_run.frozen, parts(make_batch(), 2))
+    state, report = full_run.step(fresh(full_run), full_run.frozen, parts(make_batch(), 4))
     expected, whole = one_step
     assert float(report.loss) == pytest.approx(float(whole.loss), rel=1e-6)
     assert int(report.tokens) == int(whole.tokens) == 13 + 7 + 24 + 5 + 11 + 8 + 15
