@@ -32,7 +32,7 @@ COMPILED = {
 }
 # Nothing of the last session's is of use to an older JAX. Whether its interfaces do is asked, not how fast its code is.
 SOON_COMPILED = COMPILED | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-# Of each parametrised test the first and the last set: interfaces are asked about, numbers elsewhere.
+# Of each parametrised test the first and the last set, and none marked `numbers`: interfaces are asked about.
 FIRST_AND_LAST, FIRST_AND_LAST_PATH = ["-p", "first_and_last"], {"PYTHONPATH": str(ROOT / "tests" / "first_and_last")}
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir() if (folder / "pyproject.toml").is_file())
 

@@ -24,6 +24,7 @@ def model(scan_layers: bool, experts: str = "decoded", dtype=jnp.float32) -> Gpt
     return load_model(checkpoint, dtype=dtype, experts=experts, scan_layers=scan_layers)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("experts", ["mxfp4", "decoded"])
 def test_every_probe_of_a_scanned_model_is_that_of_the_unscanned_one(experts, relative_error):
     names = probe_specs(CONFIG, 1)
@@ -104,6 +105,7 @@ def test_every_probe_of_one_stack_is_that_of_the_unscanned_model(experts, attent
         assert relative_error(stacked[name][MASK], expected[MASK]) < TOLERANCE, name
 
 
+@pytest.mark.numbers
 def test_one_stack_takes_an_odd_number_of_layers_and_has_no_cache(relative_error):
     checkpoint = random_checkpoint(tiny_config(num_hidden_layers=3), seed=3)
     expected = load_model(checkpoint, dtype=jnp.float32, experts="decoded")
@@ -165,6 +167,7 @@ def test_what_is_computed_again_is_not_kept(scan_layers):
     assert residuals(jax.checkpoint_policies.nothing_saveable) < residuals(None) / 2
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("step", ["forward", "extend"])
 def test_the_program_of_a_scanned_model_does_not_grow_with_depth(step):
     def operations(layers: int, *, scan_layers: bool) -> int:

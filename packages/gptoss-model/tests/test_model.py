@@ -69,6 +69,7 @@ def test_f32_is_the_official_f32_on_every_hidden_state(reference, folder, expert
     check_f32(actual, expected, relative_error)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize(("folder", "experts"), [("tiny", "mxfp4"), ("tiny-sharded", "decoded")])
 def test_f32_of_scanned_layers_is_the_official_f32(reference, folder, experts, relative_error):
     """Of the first two layers: the reference has three, which are no pairs."""
@@ -100,6 +101,7 @@ def test_demo_in_f32_is_the_official_f32(scan_layers, relative_error):
     check_f32(actual, expected, relative_error)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_demo_in_bf16_is_as_near_to_f32_as_the_official_bf16(scan_layers, relative_error):
     truth, official = golden(demo_golden_path("float32")), golden(demo_golden_path("bfloat16"))
@@ -124,6 +126,7 @@ def test_both_layouts_give_the_same_bits(tmp_path, dtype):
         assert np.asarray(ours).tobytes() == np.asarray(theirs).tobytes()
 
 
+@pytest.mark.numbers
 def test_packed_and_decoded_experts_give_the_same_but_for_the_order_of_sums(tiny, relative_error):
     packed, decoded = (
         trace(tiny, range(30), dtype=jnp.float32, experts=form, moe="tiled") for form in ("mxfp4", "decoded")
@@ -131,6 +134,7 @@ def test_packed_and_decoded_experts_give_the_same_but_for_the_order_of_sums(tiny
     check_f32(packed, decoded, relative_error)
 
 
+@pytest.mark.numbers
 def test_bf16_parameters_of_a_bf16_checkpoint_lose_nothing_in_f32(tiny, relative_error):
     narrow, wide = (trace(tiny, range(30), dtype=jnp.float32, param_dtype=stored) for stored in (jnp.bfloat16, None))
     for name, value in wide.items():
@@ -138,6 +142,7 @@ def test_bf16_parameters_of_a_bf16_checkpoint_lose_nothing_in_f32(tiny, relative
         assert relative_error(narrow[name], value) < F32_TOLERANCE, name
 
 
+@pytest.mark.numbers
 def test_f32_parameters_are_rounded_where_bf16_uses_them(tiny):
     """Values that bf16 does not hold, in all but the scales of the norms: used as if they had been loaded in bf16."""
     model, rounded = (load_model(tiny, dtype=jnp.bfloat16, experts="decoded", param_dtype=jnp.float32) for _ in "ab")
@@ -158,12 +163,14 @@ def test_gradients_have_the_dtype_of_the_parameters(tiny):
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
 
 
+@pytest.mark.numbers
 def test_bf16_logits_do_not_depend_on_the_probes_that_are_returned(tiny):
     model, tokens = load_model(tiny, dtype=jnp.bfloat16), np.arange(40)[None]
     bare, probed = model(tokens), model(tokens, probes=probe_specs(tiny.config, 1, block_debug=True))
     np.testing.assert_array_equal(np.asarray(bare.logits, np.float32), np.asarray(probed.logits, np.float32))
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_no_real_token_and_is_never_nan(tiny, side, relative_error):
     model = load_model(tiny, dtype=jnp.float32)
@@ -180,6 +187,7 @@ def test_padding_changes_no_real_token_and_is_never_nan(tiny, side, relative_err
     np.testing.assert_array_equal(model(other, mask=mask).logits[mask], output.logits[mask])
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize(
     "overrides",
     [

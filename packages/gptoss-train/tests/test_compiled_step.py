@@ -40,6 +40,7 @@ def logit_arrays(text: str, rows: int) -> set[tuple[int, ...]]:
     return {shape for shape in found if VOCABULARY in shape and math.prod(shape) >= rows * VOCABULARY}
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("parts", [1, 2])
 def test_no_array_of_the_step_has_tokens_and_vocabulary(parts):
     text = lowered_step(2, parts=parts).compile(compiler_options=READ_ONLY).as_text()
@@ -60,6 +61,7 @@ def test_a_plain_loss_would_be_found():
     assert logit_arrays(text, ROWS * LENGTH)
 
 
+@pytest.mark.numbers
 def test_a_deeper_model_is_no_larger_program():
     """Layers are a loop: 16 of them take hardly more lines to compile than 4."""
     shallow, deep = (len(lowered_step(layers).as_text().splitlines()) for layers in (4, 16))

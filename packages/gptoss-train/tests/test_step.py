@@ -23,6 +23,7 @@ def one_step(full_run, make_batch):
     return full_run.step(fresh(full_run), full_run.frozen, parts(make_batch(), 1))
 
 
+@pytest.mark.numbers
 def test_accumulated_parts_are_one_step(full_run, make_batch, one_step, relative_error):
     """But for the load-balance loss, a product of means over parts: without it to rounding, with it nearly."""
     state, report = full_run.step(fresh(full_run), full_run.frozen, parts(make_batch(), 4))
@@ -34,6 +35,7 @@ def test_accumulated_parts_are_one_step(full_run, make_batch, one_step, relative
         assert relative_error(state.parameters[name], value) < 1e-3, name
 
 
+@pytest.mark.numbers
 def test_routers_losses_of_accumulated_parts_count_by_their_tokens(full_run, make_batch):
     """Of four parts one has half a row, and two nothing, as at the end of an epoch."""
     batch = Batch(*map(np.copy, make_batch()))
@@ -55,6 +57,7 @@ def test_routers_losses_of_accumulated_parts_count_by_their_tokens(full_run, mak
     assert float(report.total_loss) == pytest.approx(float(expected), rel=1e-6)
 
 
+@pytest.mark.numbers
 def test_documents_of_a_row_learn_as_they_would_alone(full_run, make_batch, relative_error):
     """Three documents in two rows, and each in a row of its own: the same loss and parameters."""
     packed = Batch(*map(np.copy, make_batch()))

@@ -8,6 +8,7 @@ from gptoss_weights.demo import DEMO_CHECKPOINT_PATH, DEMO_PROMPT
 pytest.importorskip("tokenizers", reason="the extra `text` is not installed")
 
 
+@pytest.mark.numbers
 def test_demo_goes_on_in_words(run):
     arguments = ("--prompt", DEMO_PROMPT, "--max-new-tokens", 40, "--dtype", "float32", "--json")
     result = run("generate", DEMO_CHECKPOINT_PATH, *arguments)
@@ -18,6 +19,7 @@ def test_demo_goes_on_in_words(run):
     assert sum(word.strip(".,;:?!") in known for word in words) > len(words) / 4
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("message", ["Hello", "What is AI?", "Tell me a joke"])
 def test_demo_answers_in_harmony_and_stops_by_itself(run, message):
     result = run("chat", DEMO_CHECKPOINT_PATH, "--message", message, "--dtype", "float32", "--json")

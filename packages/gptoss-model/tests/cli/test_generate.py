@@ -103,6 +103,7 @@ def test_logprobs_are_reported_in_json_and_as_a_table(generate, expected):
     assert [int(line.split()[0]) for line in lines[1::3]] == [next(iter(top)) for top in completion.top_logprobs]
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("scan", [["--scan-layers"], ["--no-scan-layers"], []])
 def test_scanned_layers_and_fixed_lengths_generate_the_same(generate, expected, scan):
     options = [*scan, "--prefill-length", "4", "--max-length", "20", "--json"]

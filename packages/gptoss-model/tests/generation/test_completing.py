@@ -34,6 +34,7 @@ def test_fewer_tokens_are_a_beginning_of_more(model, prompts):
     assert generate(model, prompts, max_new_tokens=0) == [[], [], []]
 
 
+@pytest.mark.numbers
 def test_prompts_come_in_pieces_of_any_length(model, naively):
     long = np.random.default_rng(2).integers(0, 211, 40).tolist()
     mixed = [long, long[:9], long[:32]]
@@ -57,6 +58,7 @@ def test_logprobs_are_those_of_the_full_forward_pass(model, prompts, full_logpro
             np.testing.assert_allclose(list(top.values()), np.sort(table[place])[::-1][:3], atol=1e-5)
 
 
+@pytest.mark.numbers
 def test_nothing_is_reported_unasked_and_logprobs_alone_have_no_others(model, prompts):
     plain = complete(model, prompts, max_new_tokens=20)[0]
     assert (plain.logprobs, plain.top_logprobs, plain.prompt_logprobs) == (None, None, None)
@@ -66,6 +68,7 @@ def test_nothing_is_reported_unasked_and_logprobs_alone_have_no_others(model, pr
     assert len(asked.logprobs) == 20
 
 
+@pytest.mark.numbers
 def test_prompts_can_be_scored_without_generating(model, prompts, full_logprobs):
     completions = complete(model, prompts, max_new_tokens=0, prompt_logprobs=True)
     for prompt, completion, table in zip(prompts, completions, full_logprobs(prompts), strict=True):
@@ -86,6 +89,7 @@ def test_sampling_repeats_with_its_seed_and_differs_with_another(model, prompts)
     assert first != generate(model, prompts, max_new_tokens=20)
 
 
+@pytest.mark.numbers
 def test_a_sequence_draws_the_same_whatever_its_neighbours(model, prompts):
     together = generate(model, prompts, max_new_tokens=20, sampling=SAMPLING, seed=7)
     neighbours = [prompts[0], prompts[2], prompts[1]]
@@ -95,6 +99,7 @@ def test_a_sequence_draws_the_same_whatever_its_neighbours(model, prompts):
     assert len({tuple(ids) for ids in twice}) == 3, "equal prompts draw for themselves"
 
 
+@pytest.mark.numbers
 def test_a_draw_does_not_depend_on_the_lengths_of_programs(model, prompts):
     usual = generate(model, prompts, max_new_tokens=20, sampling=SAMPLING, seed=7)
     fixed = generate(model, prompts, max_new_tokens=20, sampling=SAMPLING, seed=7, prefill_length=32, max_length=64)

@@ -5,6 +5,7 @@ from gptoss_model import prompt_logits
 TOLERANCE = 2e-6  # relative L2 in f32
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("prefill_length", [None, 32], ids=str)
 def test_slabs_together_are_the_full_forward_pass(model, prompts, relative_error, prefill_length):
     prompt = [*prompts[0], *prompts[1]]  # 48 tokens: two pieces of 32, or one of 64, each in slabs of 32

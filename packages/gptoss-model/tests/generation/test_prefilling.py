@@ -24,6 +24,7 @@ def full_logits(model, padded):
     return compute
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("side", ["left", "right", "scattered"])
 @pytest.mark.parametrize("pieces", [(35,), (20, 15), (1, 1, 15, 1, 15, 1, 1), (1,) * 35], ids=str)
 def test_cached_logits_are_those_of_the_full_forward_pass(model, padded, full_logits, side, pieces, relative_error):

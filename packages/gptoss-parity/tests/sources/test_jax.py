@@ -27,6 +27,7 @@ def test_metadata_say_what_ran(demo, golden):
     assert {"jax", "gptoss-model"} <= set(metadata.versions)
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("change", [-1, 1])
 def test_window_off_by_one_is_caught_in_the_first_layer(faulty, demo, golden, change):
     config = dataclasses.replace(demo.config, sliding_window=demo.config.sliding_window + change)
@@ -34,18 +35,21 @@ def test_window_off_by_one_is_caught_in_the_first_layer(faulty, demo, golden, ch
     assert comparison.first_failure.probe == "layers.0.attention_residual"
 
 
+@pytest.mark.numbers
 def test_missing_yarn_is_caught_in_the_first_layer(faulty, demo, golden):
     config = dataclasses.replace(demo.config, rope_scaling_factor=1.0)
     comparison = compare(golden, make_source("jax").record(faulty(config=config), golden.tokens))
     assert comparison.first_failure.probe == "layers.0.attention_residual"
 
 
+@pytest.mark.numbers
 def test_missing_sinks_are_caught_in_their_layer(faulty, golden):
     checkpoint = faulty(faults={"model.layers.1.self_attn.sinks": lambda sinks: sinks * 0})
     comparison = compare(golden, make_source("jax").record(checkpoint, golden.tokens))
     assert comparison.first_failure.probe == "layers.1.attention_residual"
 
 
+@pytest.mark.numbers
 def test_two_swapped_rows_of_one_expert_in_the_last_layer_are_caught(faulty, demo, golden):
     last = demo.config.num_hidden_layers - 1
     expert = int(golden[f"layers.{last}.router_indices"][-1, -1])
@@ -59,12 +63,14 @@ def test_two_swapped_rows_of_one_expert_in_the_last_layer_are_caught(faulty, dem
     assert comparison.first_failure.probe == f"layers.{last}.output"
 
 
+@pytest.mark.numbers
 def test_swapped_experts_are_caught_in_their_layer(faulty, golden):
     checkpoint = faulty(faults={"model.layers.2.mlp.experts.gate_up_proj": lambda matrices: matrices[::-1].copy()})
     comparison = compare(golden, make_source("jax").record(checkpoint, golden.tokens))
     assert comparison.first_failure.probe == "layers.2.output"
 
 
+@pytest.mark.numbers
 def test_one_flipped_weight_bit_is_caught(faulty, golden):
     def flip(scale):
         scale[5] = -scale[5]

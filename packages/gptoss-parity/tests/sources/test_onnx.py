@@ -31,6 +31,7 @@ def test_bfloat16_is_refused(demo):
         make_source("onnx").record(demo, [1], dtype="bfloat16")
 
 
+@pytest.mark.numbers
 def test_continuation_equals_that_of_jax(demo, golden):
     continuations = [make_source(name).generate(demo, golden.tokens, max_new_tokens=4) for name in ("onnx", "jax")]
     assert continuations[0] == continuations[1]

@@ -65,6 +65,7 @@ def test_blocks_of_a_window_that_is_known_only_when_it_runs_grow_with_the_sequen
     assert int(blocks.counts.max()) == most
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("window", [128, 2**30])
 def test_many_blocks_of_such_a_window_give_the_formula_and_its_gradient(window, relative_error):
     T = 300

@@ -44,6 +44,7 @@ def merged(experts: ExpertWeights) -> ExpertWeights:
     )
 
 
+@pytest.mark.numbers
 @pytest.mark.parametrize("strategy", RUNNABLE)
 def test_update_of_packed_experts_is_that_of_merged_ones_gradients_included(experts, strategy, relative_error):
     rng = np.random.default_rng(1)
