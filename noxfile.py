@@ -29,6 +29,7 @@ COMPILED = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "PYTHONDONTWRITEBYTECODE": "",  # where it is set, every command that a test runs would compile all of JAX's sources
+    "OMP_NUM_THREADS": "1",  # a worker of pytest has a core; more threads of PyTorch or BLAS only wait, and burn it
 }
 # Nothing of the last session's is of use to an older JAX. Whether its interfaces do is asked, not how fast its code is.
 SOON_COMPILED = COMPILED | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
