@@ -24,7 +24,7 @@ from gptoss_weights import (
     NotEnoughSpaceError,
     ParityError,
 )
-from gptoss_weights.cli_errors import ErrorMappingGroup, ExitCode, is_terminated
+from gptoss_weights.cli_errors import ErrorMappingGroup, ExitCode, received_signal
 
 
 def program(act: Callable[[], object]) -> click.Group:
@@ -138,24 +138,41 @@ def test_termination_unwinds_the_stack_and_the_handler_is_restored() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python says what it has lost
-def test_termination_that_comes_where_no_exception_can_is_not_lost() -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, ExitCode.TERMINATED), (signal.SIGINT, ExitCode.INTERRUPTED)]
+)
+def test_signal_that_comes_where_no_exception_can_is_not_lost(number: signal.Signals, code: ExitCode) -> None:
     """In a callback of the garbage collector, of which JAX has one."""
     seen = []
 
-    def terminate(phase: str, _info: object) -> None:
-        gc.callbacks.remove(terminate)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def stop(phase: str, _info: object) -> None:
+        gc.callbacks.remove(stop)
+        os.kill(os.getpid(), number)
         time.sleep(0.01)
 
     def act() -> None:
-        gc.callbacks.append(terminate)
+        gc.callbacks.append(stop)
         gc.collect()
-        seen.append(is_terminated())
+        seen.append(received_signal())
 
-    result = CliRunner().invoke(program(act), ["run"])
-    assert seen == [True], "the command went on, and could have asked"
-    assert result.exit_code == ExitCode.TERMINATED
-    assert not is_terminated(), "the next command is another"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where tests run in the background
+    try:
+        result = CliRunner().invoke(program(act), ["run"])
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == [number], "the command went on, and could have asked"
+    assert result.exit_code == code
+    assert received_signal() is None, "the next command is another"
+
+
+def test_interruption_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        result = CliRunner().invoke(program(lambda: os.kill(os.getpid(), signal.SIGINT)), ["run"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == ExitCode.OK
 
 
 def test_command_is_imported_only_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:

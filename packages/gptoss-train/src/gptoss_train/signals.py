@@ -8,7 +8,7 @@ from types import FrameType
 
 import jax
 import numpy as np
-from gptoss_weights.cli_errors import is_terminated
+from gptoss_weights.cli_errors import received_signal
 
 __all__ = ["StopRequest", "stop_requests"]
 
@@ -37,7 +37,7 @@ class StopRequest:
 def stop_requests() -> Iterator[StopRequest]:
     """Takes down SIGTERM and SIGINT while the block runs; a second one of a kind does what it always did.
 
-    A SIGTERM that came to the command before, and was lost, counts too.
+    One that came to the command before, and was lost, counts too.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -51,8 +51,8 @@ def stop_requests() -> Iterator[StopRequest]:
 
     for number in previous:
         signal.signal(number, note)
-    if is_terminated():
-        request.note(signal.SIGTERM)
+    if (earlier := received_signal()) is not None:
+        request.note(earlier)
     try:
         yield request
     finally:

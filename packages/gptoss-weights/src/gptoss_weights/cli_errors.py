@@ -31,7 +31,7 @@ from gptoss_weights.errors import (
     ParityError,
 )
 
-__all__ = ["DEBUG_VARIABLE", "ErrorMappingGroup", "ExitCode", "is_terminated"]
+__all__ = ["DEBUG_VARIABLE", "ErrorMappingGroup", "ExitCode", "received_signal"]
 
 DEBUG_VARIABLE = "GPTOSS_DEBUG"
 LONGEST_SENTENCE = 20_000  # characters; what a damaged file is quoted with must not bury the terminal
@@ -60,7 +60,7 @@ _CODES: Mapping[type[Exception], ExitCode] = {
     NotEnoughSpaceError: ExitCode.NOT_ENOUGH_SPACE,
     NetworkError: ExitCode.NETWORK,
 }
-_SIGTERM_CAME = threading.Event()  # while a command runs: its exception may be lost, see `is_terminated`
+_RECEIVED: set[signal.Signals] = set()  # while a command runs: their exceptions may be lost, see `received_signal`
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EFBIG}
 
 
@@ -68,17 +68,23 @@ class _TerminatedError(BaseException):
     """SIGTERM, raised where the program stands, so that it can clean up behind itself."""
 
 
+_EXCEPTIONS: Mapping[signal.Signals, type[BaseException]] = {
+    signal.SIGTERM: _TerminatedError,
+    signal.SIGINT: KeyboardInterrupt,
+}
+
+
 class _ReaderLeftError(BaseException):
     """Standard output is a pipe whose reader has had enough; click would make it exit code 1."""
 
 
-def is_terminated() -> bool:
-    """Whether SIGTERM has come since the command began.
+def received_signal() -> signal.Signals | None:
+    """SIGTERM or SIGINT, whichever has come since the command began; of both SIGTERM.
 
-    It is an exception besides, but where Python can raise none, in `__del__` or a callback of the garbage collector,
-    that is lost. Who runs for long asks here.
+    They are exceptions besides, but where Python can raise none, in `__del__` or a callback of the garbage collector,
+    these are lost. Who runs for long asks here.
     """
-    return _SIGTERM_CAME.is_set()
+    return max(_RECEIVED, default=None)  # SIGTERM is 15, SIGINT 2
 
 
 class ErrorMappingGroup(click.Group):
@@ -124,7 +130,7 @@ class ErrorMappingGroup(click.Group):
         """Runs the command line; ends the process unless `standalone_mode` is false."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        with _warnings_as_lines(), _sigterm_as_exception():
+        with _warnings_as_lines(), _signals_as_exceptions():
             code = self._exit_code(args, prog_name, complete_var, extra)
         sys.exit(code)
 
@@ -135,8 +141,8 @@ class ErrorMappingGroup(click.Group):
             result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             if sys.stdout is not None:  # it was closed before Python started
                 sys.stdout.flush()
-            if is_terminated():
-                raise _TerminatedError  # its first exception was lost
+            if (number := received_signal()) is not None:
+                raise _EXCEPTIONS[number]  # its first exception was lost
         except click.ClickException as error:
             error.show()
             return error.exit_code if isinstance(error, click.UsageError) else ExitCode.BAD_INPUT
@@ -220,22 +226,28 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack, so that half-written output is removed; only in the main thread."""
+def _signals_as_exceptions() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack as SIGINT does, so that half-written output is removed, and notes both.
 
-    def terminate(_signum: int, _frame: FrameType | None) -> Never:
-        _SIGTERM_CAME.set()
-        raise _TerminatedError
+    Only in the main thread. SIGINT stays ignored where it is, as in what a script starts in the background.
+    """
+
+    def unwind(number: int, _frame: FrameType | None) -> Never:
+        _RECEIVED.add(signal.Signals(number))
+        raise _EXCEPTIONS[signal.Signals(number)]
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, terminate)
+    previous = {signal.SIGTERM: signal.signal(signal.SIGTERM, unwind)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, unwind)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
-        _SIGTERM_CAME.clear()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        _RECEIVED.clear()
 
 
 def _silence_stdout() -> None:
