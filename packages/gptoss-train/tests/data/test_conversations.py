@@ -149,6 +149,14 @@ def test_tools_may_be_given_as_their_json(read):
     assert as_text.tokens.tolist() == read({"messages": MESSAGES, "tools": TOOLS}).tokens.tolist()
 
 
+@pytest.mark.parametrize("arguments", ['{ "city":"Bonn" }', "Bonn, please", ""])
+def test_arguments_that_are_text_are_learnt_as_they_are(read, learnt, arguments):
+    """JSON or not: `openai-harmony` renders any text, and reads it back, behind `<|constrain|>json` too."""
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": arguments}}]}
+    (call,) = learnt(read({"messages": [MESSAGES[1], called]}))
+    assert call.endswith(f"<|constrain|>json<|message|>{arguments}<|call|>")
+
+
 def test_columns_may_have_other_names(encoding):
     columns = dataclasses.replace(ColumnsConfig(), question="q", answer="a")
     fields = Fields("f:1", {"q": "Sure?", "a": "I am.", "question": None})
@@ -198,7 +206,7 @@ def test_spans_tell_roles_and_channels(read):
             "f:1, reasoning_effort: there is no such effort",
         ),
         ({"question": "a", "answer": "b", "tools": "{"}, "f:1, tools: the tools are no JSON"),
-        ({"question": "a", "answer": "b", "tools": {}}, "f:1, tools: tools is no list; found dict"),
+        ({"question": "a", "answer": "b", "tools": {}}, "f:1, tools: the tools are no list; found dict"),
         (
             {
                 "messages": [
@@ -227,6 +235,7 @@ def test_a_malformed_record_is_named_with_what_was_expected(read, values, words)
 
 def test_errors_call_columns_by_their_names_in_the_record(encoding):
     names = {"messages": "chat", "answer": "a", "question": "q", "instructions": "how", "thinking": "why"}
+    names["tools"] = "can"
     columns = dataclasses.replace(ColumnsConfig(), **names)
     for values, place in (
         ({"chat": [{"role": "user"}]}, r"chat\[0\]"),
@@ -234,6 +243,9 @@ def test_errors_call_columns_by_their_names_in_the_record(encoding):
         ({"q": "Sure?", "a": MARKUP}, "a"),
         ({"q": "Sure?", "a": "b", "how": 3}, "how"),
         ({"q": "Sure?", "a": "b", "why": MARKUP}, "why"),
+        ({"q": "Sure?", "a": "b", "can": {}}, "can"),
+        ({"q": "Sure?", "a": "b", "can": [{"function": {"name": 3}}]}, r"can\[0\]\.function\.name"),
+        ({"chat": MESSAGES, "can": [TOOLS[0], "weather"]}, r"can\[1\]"),
     ):
         with pytest.raises(CheckpointError, match=f"^f:1, {place}: "):
             ConversationReader(encoding, columns, ConversationConfig()).read(Fields("f:1", values))

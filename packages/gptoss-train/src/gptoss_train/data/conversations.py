@@ -71,13 +71,13 @@ class ConversationReader:
         system, tools = self._system(fields), self._tools(fields)
         if _has(fields, columns.messages):
             messages = _messages(values[columns.messages], columns.messages)
-            return _read(messages, tools=tools, system=system), 0
+            return self._read(messages, tools=tools, system=system), 0
         for asked, answered in ((columns.prompt, columns.completion), (columns.question, columns.answer)):
             if _has(fields, asked, answered):
                 before = self._before(fields, asked)
                 after = self._after(fields, answered)
-                learnt_from = len(_read(before, tools=tools, system=system))
-                return _read([*before, *after], tools=tools, system=system), learnt_from
+                learnt_from = len(self._read(before, tools=tools, system=system))
+                return self._read([*before, *after], tools=tools, system=system), learnt_from
         wanted = f"{columns.prompt!r} and {columns.completion!r}, or {columns.question!r} and {columns.answer!r}"
         raise ConversationError(
             "the record is no conversation",
@@ -142,8 +142,19 @@ class ConversationReader:
             except ValueError as error:
                 raise ConversationError(f"the tools are no JSON ({error})", where=column) from None
         if tools is not None and not isinstance(tools, list):
-            raise ConversationError("tools is no list", where=column, found=type(tools).__name__)
+            raise ConversationError("the tools are no list", where=column, found=type(tools).__name__)
         return tools
+
+    def _read(
+        self, messages: PlacedMessages, *, tools: Sequence[Mapping[str, Any]] | None, system: SystemContent
+    ) -> list[Message]:
+        return conversation_from_json(
+            [message for _, message in messages],
+            tools=tools,
+            system=system,
+            places=[place for place, _ in messages],
+            tools_place=self._columns.tools,
+        )
 
     def _encode(self, conversation: list[Message]) -> EncodedConversation:
         kept = self._config.reasoning_kept
@@ -175,13 +186,6 @@ def _messages(value: object, column: str, expected: str = "a list of messages") 
         found = "an empty list" if value == [] else type(value).__name__
         raise ConversationError("these are no messages", where=column, expected=expected, found=found)
     return [(f"{column}[{number}]", message) for number, message in enumerate(value)]
-
-
-def _read(
-    messages: PlacedMessages, *, tools: Sequence[Mapping[str, Any]] | None, system: SystemContent
-) -> list[Message]:
-    places = [place for place, _ in messages]
-    return conversation_from_json([message for _, message in messages], tools=tools, system=system, places=places)
 
 
 def _text(value: object, column: str) -> str:

@@ -45,6 +45,7 @@ def conversation_from_json(
     tools: Sequence[Mapping[str, Any]] | None = None,
     system: SystemContent | None = None,
     places: Sequence[str] | None = None,
+    tools_place: str = "tools",
 ) -> list[Message]:
     """Reads a list of messages.
 
@@ -64,6 +65,7 @@ def conversation_from_json(
         system: What the system message says; None for the defaults of `SystemContent`. Its channels are those
             that a message may have, beside the three of the format.
         places: What errors call each message; by default `messages[0]` and so on.
+        tools_place: What errors call the list of tools.
 
     Raises:
         ConversationError: something is missing or not of its kind, with the place where.
@@ -74,7 +76,7 @@ def conversation_from_json(
     for message, place in zip(messages, places, strict=True):
         reader.read(message, place)
     conversation = reader.conversation
-    offered = function_tools(tools)
+    offered = function_tools(tools, tools_place)
     if offered:
         first = conversation[0] if conversation else None
         if first is not None and isinstance(first.content, DeveloperContent):
