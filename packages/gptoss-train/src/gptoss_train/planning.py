@@ -25,6 +25,7 @@ from gptoss_train.errors import ConfigError
 from gptoss_train.planned_arrays import PlannedArrays, plan_arrays
 from gptoss_train.rows_on_mesh import check_rows, rows_per_device
 from gptoss_train.setup import PUBLISHED, Method, check_method, open_base
+from gptoss_train.sft_data import for_conversations
 
 __all__ = ["AxisPlan", "DeviceBytes", "RunPlan", "plan_run"]
 
@@ -162,6 +163,8 @@ def plan_run(config: TrainConfig, method: Method) -> RunPlan:
         CheckpointError: there is no checkpoint for the command, or no such geometry.
         ConfigError: the mesh does not divide the model, or the command refuses the config.
     """
+    if method == "sft":
+        config = for_conversations(config)
     base = _base(config, method)
     geometry = base.config
     check_method(config, method, geometry)

@@ -23,6 +23,28 @@ def test_what_the_command_refuses_its_plan_refuses_in_the_same_words(method, ove
     assert run("plan", "tiny", *overrides, "--method", method, code=3) == refused
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"source": "synthetic"}, "data: sft trains on conversations; expected source jsonl or huggingface"),
+        ({"source": "text", "files": "[a.txt]"}, "sft trains on conversations"),
+        ({"source": "jsonl", "files": "[a.jsonl]", "format": "text"}, "sft trains on conversations"),
+        ({"source": "jsonl", "files": "[a.jsonl]", "overlong": "split"}, "a conversation cannot be split"),
+    ],
+)
+def test_data_that_sft_refuses_its_plan_refuses_in_the_same_words(data, words):
+    overrides = ["model=demo", "geometry={}", *(f"data.{key}={value}" for key, value in data.items())]
+    refused = run("sft", "tiny", *overrides, code=3)
+    assert words in refused
+    assert run("sft", "tiny", *overrides, "--dry-run", code=3) == refused
+    assert run("plan", "tiny", *overrides, "--method", "sft", code=3) == refused
+
+
+def test_conversations_are_planned_for_sft():
+    overrides = ["model=demo", "geometry={}", "data.source=jsonl", "data.files=[a.jsonl]"]
+    assert run("plan", "tiny", *overrides, "--method", "sft").startswith("sft: ")
+
+
 def test_weights_of_a_geometry_of_its_own_are_planned_as_new_ones(tmp_path):
     assert run("plan", "tiny").startswith("pretrain: ")
     assert run("plan", "20b").startswith("finetune: ")

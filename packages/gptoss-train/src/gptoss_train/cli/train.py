@@ -103,7 +103,9 @@ def _command(method: "Method", place: Path, overrides: tuple[str, ...], *, print
 
     config = load_config(place, overrides)
     if method == "sft":
-        config = _for_conversations(config)
+        from gptoss_train.sft_data import for_conversations
+
+        config = for_conversations(config)
     if print_config:
         from gptoss_train.reading import config_as_yaml
 
@@ -115,27 +117,6 @@ def _command(method: "Method", place: Path, overrides: tuple[str, ...], *, print
         click.echo(plan_run(config, method).to_text())
         return
     _train(config, method)
-
-
-def _for_conversations(config: "TrainConfig") -> "TrainConfig":
-    """The config with every record a conversation.
-
-    Raises:
-        ConfigError: it says that they are texts.
-    """
-    import dataclasses
-
-    from gptoss_train.errors import ConfigError
-
-    if config.data.source in ("synthetic", "text") or config.data.format == "text":
-        raise ConfigError(
-            "sft trains on conversations",
-            where="data",
-            expected="source jsonl or huggingface, format auto or conversation",
-            found=f"source {config.data.source}, format {config.data.format}",
-            fix="Use finetune for texts.",
-        )
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, format="conversation"))
 
 
 def _train(config: "TrainConfig", method: "Method") -> None:
