@@ -331,7 +331,11 @@ def test_lora_is_audited_and_merges(lora_run, checkpoint_folder, make_batches, t
     assert outcome.audit is not None
     # 6 targets of 2 factors, a router of 2, and sinks, in each of 2 layers.
     assert outcome.audit.trained == 2 * (6 * 2 + 2 + 1)
-    assert outcome.audit.sentence().startswith("audit: 30 trained parameters")
+    # Two norms, four projections with biases, and the experts' two matrices with biases; embeddings, and a last norm.
+    assert outcome.audit.frozen == 2 * (2 + 4 * 2 + 2 * 2) + 3
+    assert outcome.audit.sentence() == (
+        "audit: 30 trained parameters (lora 24, router 4, sinks 2) moved, 31 frozen ones did not"
+    )
     finished = open_run(run_folder(run.config))
     merged, base = finished.checkpoint(), open_checkpoint(checkpoint_folder)
     q, experts = "model.layers.1.self_attn.q_proj.weight", "model.layers.0.mlp.experts.gate_up_proj"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gptoss_train.errors import TrainingError
-from gptoss_train.parameters import false_names, group_of
+from gptoss_train.parameters import false_names, group_of, layers_of
 from gptoss_train.step import StepReport
 
 __all__ = ["FEWEST_STEPS", "Audit", "AuditResult"]
@@ -29,7 +29,7 @@ class AuditResult:
 
     Attributes:
         trained: How many parameters are trained, counted by layer.
-        frozen: How many are not.
+        frozen: How many are not, counted likewise.
         groups: Group → how many of it are trained.
         without_gradient: Names of trained ones that never had a gradient.
         unmoved: Names of trained ones that did not move.
@@ -104,7 +104,7 @@ class Audit:
             groups[group_of(name)] = groups.get(group_of(name), 0) + len(flags)
         return AuditResult(
             trained=sum(groups.values()),
-            frozen=len(after),
+            frozen=sum(layers_of(name, value) for name, value in frozen.items()),
             groups=groups,
             without_gradient=false_names(self._had_gradient),
             unmoved=false_names(self._moved),

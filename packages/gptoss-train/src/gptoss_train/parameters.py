@@ -28,6 +28,7 @@ __all__ = [
     "is_decayed",
     "is_expert_matrix",
     "is_stacked",
+    "layers_of",
     "split_model",
     "trained_in_full",
     "trained_with_lora",
@@ -105,9 +106,8 @@ def trained_in_full(frozen: Collection[str]) -> Callable[[str, nnx.Variable[Any]
     """Selects every parameter but those whose canonical names match a pattern."""
 
     def selects(name: str, variable: nnx.Variable[Any]) -> bool:
-        leaf = jax.tree.leaves(variable.get_value())[0]
-        rows = leaf.shape[0] if is_stacked(name) else 1
-        hits = [any(fnmatch.fnmatchcase(canonical_name(name, row), one) for one in frozen) for row in range(rows)]
+        rows = range(layers_of(name, variable.get_value()))
+        hits = [any(fnmatch.fnmatchcase(canonical_name(name, row), one) for one in frozen) for row in rows]
         if any(hits) and not all(hits):
             raise ConfigError(
                 "some layers of a stack are frozen and some are not", where=name, fix="Set run.scan_layers=false."
@@ -150,6 +150,11 @@ def is_decayed(name: str) -> bool:
 def is_stacked(name: str) -> bool:
     """Whether it is a stack of layers: its first axis is the layer."""
     return EVERY_LAYER in name.split(".")
+
+
+def layers_of(name: str, value: Any) -> int:
+    """How many layers' parameters it holds: a stack as many as it has, packed or not; any other one."""
+    return int(jax.tree.leaves(value)[0].shape[0]) if is_stacked(name) else 1
 
 
 def group_of(name: str) -> str:
