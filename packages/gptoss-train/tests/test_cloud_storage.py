@@ -15,8 +15,9 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 import pytest
 from gptoss_train.checkpoints import read_saved_run
+from gptoss_train.config import CheckpointConfig, TrainConfig
 from gptoss_train.metrics import read_metrics
-from gptoss_train.run_places import located
+from gptoss_train.run_places import check_not_saved, located
 from gptoss_weights import CheckpointError, MissingDependencyError, NetworkError
 
 needs_storage = pytest.mark.skipif(
@@ -84,6 +85,14 @@ def test_a_run_at_gs_goes_on_and_goes_home_as_one_on_disk(storage, checkpoint_fo
 
     go("finetune", "config.yaml", "steps=4", "output=here")
     go("finetune", "config.yaml", "steps=2", f"output={URL}")
+    refused = command(
+        *("finetune", "config.yaml", "steps=4", f"output={URL}", "checkpoint.mode=off"),
+        folder=tmp_path,
+        environment=storage,
+        code=3,
+    )
+    assert refused.startswith(f"error: {URL}/run: this run is saved at step 2, and with checkpoint.mode=off it would")
+    go("finetune", "config.yaml", "steps=1", f"output={URL}", "run_name=unsaved", "checkpoint.mode=off")
     assert "goes on after step 2" in go("finetune", "config.yaml", "steps=4", f"output={URL}")
     [here, there] = (
         [line["loss"] for line in read_metrics(tmp_path / x / "run/metrics.jsonl")] for x in ("here", "runs")
@@ -120,14 +129,47 @@ def test_storage_that_gives_no_answer_is_no_fault_of_ours(monkeypatch):
         read_saved_run(f"{URL}/run/")
 
 
+@pytest.mark.parametrize("saved", [None, 7])
+def test_run_that_is_not_to_be_saved_asks_the_storage_whether_it_was(monkeypatch, saved):
+    class Manager:
+        def __init__(self, folder, **_options):
+            assert folder == f"{URL}/run/checkpoints"
+
+        def latest_step(self):
+            return saved
+
+    monkeypatch.setitem(sys.modules, "gcsfs", types.ModuleType("gcsfs"))
+    monkeypatch.setattr(ocp, "CheckpointManager", Manager)
+    config = TrainConfig(model="nowhere", output=f"{URL}/", checkpoint=CheckpointConfig(mode="off"))
+    if saved is None:
+        check_not_saved(config)
+    else:
+        with pytest.raises(CheckpointError, match=r"^gs://bucket/runs/run: this run is saved at step 7, and"):
+            check_not_saved(config)
+
+
+def test_run_in_a_folder_that_is_not_saved_never_imports_orbax(tmp_path):
+    script = (
+        "import sys\n"
+        "import gptoss_train.loop\n"
+        "from gptoss_train.config import CheckpointConfig, TrainConfig\n"
+        "from gptoss_train.run_places import check_not_saved\n"
+        "check_not_saved(TrainConfig(model='nowhere', output=sys.argv[1], checkpoint=CheckpointConfig(mode='off')))\n"
+        "print([name for name in sys.modules if name.startswith('orbax')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_gs_without_its_library_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(MissingDependencyError, match=r"gs:// needs gcsfs. Install gptoss-train\[gcs\]"):
         read_saved_run(f"{URL}/run")
 
 
-def test_a_url_that_will_not_do_is_refused_before_anything_is_loaded(tmp_path):
-    config = ["finetune", "tiny", "model=nowhere", "output=s3://bucket"]
+@pytest.mark.parametrize("mode", ["async", "off"])
+def test_a_url_that_will_not_do_is_refused_before_anything_is_loaded(mode, tmp_path):
+    config = ["finetune", "tiny", "model=nowhere", "output=s3://bucket", f"checkpoint.mode={mode}"]
     assert "checkpoints cannot be there" in command(*config, folder=tmp_path, environment={}, code=3)
 
 

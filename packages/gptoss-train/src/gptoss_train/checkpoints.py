@@ -27,7 +27,7 @@ from gptoss_train.run_places import CHECKPOINTS, located
 from gptoss_train.saved_arrays import SavedArray, open_saved_arrays
 from gptoss_train.state import TrainState
 
-__all__ = ["Checkpoints", "SavedRun", "read_saved_parameters", "read_saved_run"]
+__all__ = ["Checkpoints", "SavedRun", "newest_saved_step", "read_saved_parameters", "read_saved_run"]
 
 ITEMS = ("parameters", "optimizer", "data", "run")
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -167,6 +167,23 @@ class Checkpoints:
             raise CheckpointError(f"the run cannot be saved ({first_line(error)})", where=self.folder) from error
 
 
+def newest_saved_step(run_folder: str) -> int | None:
+    """After which step a run was last saved; None where nothing is saved.
+
+    Args:
+        run_folder: The folder, or gs:// URL, of the run.
+
+    Raises:
+        CheckpointError: a URL of another kind.
+        MissingDependencyError: gs://, without the extra `gcs`.
+        NetworkError: the storage gives no answer.
+    """
+    folder = f"{located(run_folder)}/{CHECKPOINTS}"
+    with _answered(folder):
+        step: int | None = _read_only(folder).latest_step()
+        return step
+
+
 def read_saved_run(run_folder: str) -> SavedRun:
     """What the newest checkpoint of a run says of it.
 
@@ -200,16 +217,20 @@ def read_saved_parameters(run_folder: str, shapes: Mapping[str, jax.ShapeDtypeSt
 
 
 def _reader(run_folder: str) -> Any:
-    _quiet()
     folder = f"{located(run_folder)}/{CHECKPOINTS}"
     if not is_url(folder) and not Path(folder).is_dir():
         raise CheckpointError(
             "there is no run that was saved", where=run_folder, expected=f"a folder {CHECKPOINTS} in it"
         )
-    manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
+    manager = _read_only(folder)
     if manager.latest_step() is None:
         raise CheckpointError("the run has no checkpoint", where=folder, fix="Let it get as far as its first save.")
     return manager
+
+
+def _read_only(folder: str) -> Any:
+    _quiet()
+    return ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(read_only=True), item_names=ITEMS)
 
 
 def _said_by(manager: Any, folder: str, step: int) -> SavedRun:

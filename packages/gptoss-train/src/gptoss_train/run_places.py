@@ -46,18 +46,28 @@ def located(folder: str) -> str:
 def check_not_saved(config: TrainConfig) -> None:
     """Refuses a run that is not to be saved where one was: it would begin anew, and its metrics take the others' place.
 
-    At a URL nothing is looked at.
-
     Raises:
-        CheckpointError: there is a saved step.
+        CheckpointError: there is a saved step; or a URL of another kind than gs://.
+        MissingDependencyError: gs://, without the extra `gcs`.
+        NetworkError: the storage there gives no answer.
     """
     place = as_place(run_folder(config))
-    if not isinstance(place, Path) or not (place / CHECKPOINTS).is_dir():
-        return
-    steps = [int(child.name) for child in (place / CHECKPOINTS).iterdir() if child.name.isdecimal()]
-    if steps:
+    newest = _newest_in(place / CHECKPOINTS) if isinstance(place, Path) else _newest_at(place)
+    if newest is not None:
         raise CheckpointError(
-            f"this run is saved at step {max(steps)}, and with checkpoint.mode=off it would not go on from there",
+            f"this run is saved at step {newest}, and with checkpoint.mode=off it would not go on from there",
             where=place,
             fix="Give another run_name, or checkpoint.mode=async.",
         )
+
+
+def _newest_in(folder: Path) -> int | None:
+    if not folder.is_dir():
+        return None
+    return max((int(child.name) for child in folder.iterdir() if child.name.isdecimal()), default=None)
+
+
+def _newest_at(url: str) -> int | None:
+    from gptoss_train.checkpoints import newest_saved_step  # Orbax takes a second, and for a folder it is not needed
+
+    return newest_saved_step(url)
