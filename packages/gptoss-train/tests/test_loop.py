@@ -17,6 +17,7 @@ from gptoss_train.checkpoints import Checkpoints
 from gptoss_train.config import CheckpointConfig, EvaluationConfig
 from gptoss_train.data import DataConfig, SyntheticConfig, open_dataset
 from gptoss_train.errors import TrainingError
+from gptoss_train.evaluation import Evaluation
 from gptoss_train.going_home import open_run
 from gptoss_train.loop import train
 from gptoss_train.metrics import read_metrics
@@ -151,6 +152,36 @@ def test_samples_that_are_not_learnt_whole_are_counted_and_said_once(full_run, t
         assert " 0 with nothing to learn; see `gptoss-train preview`" in whole
     page = write_report(local_folder(ended.config), title="a run")
     assert f"{found.samples}; {found.losses()}" in page.read_text()
+
+
+@pytest.mark.parametrize("overlong", ["cut", "drop"])
+def test_held_out_samples_that_are_not_measured_whole_are_counted_and_said_once(
+    full_run, make_batches, tmp_path, overlong
+):
+    walks = SyntheticConfig(records=20, shortest=2, longest=40, symbols=9)
+    data = DataConfig(synthetic=walks, overlong=overlong).for_evaluation()
+    options = {"batch_size": full_run.config.batch_size, "sequence_length": full_run.config.sequence_length}
+    held_out = open_dataset(data, vocabulary_size=9, tokenizer=None, seed=1, **options)
+    run = fresh(
+        full_run,
+        output=str(tmp_path),
+        checkpoint=CheckpointConfig(mode="off"),
+        evaluation=EvaluationConfig(data=data, every=3),
+    )
+    said = []
+    outcome = train(run, make_batches(), evaluation=Evaluation(run, lambda: held_out), say=said.append)
+    found = outcome.held_out
+    assert found.records == 20, "each once, in each of two evaluations"
+    assert (found.cut > 0, found.dropped > 0) == (overlong == "cut", overlong == "drop")
+    (whole,) = [sentence for sentence in said if "not every held-out sample is measured whole" in sentence]
+    assert f": {found.losses()}; see evaluation.data.overlong" in whole
+    counts = {"samples": found.samples, "samples_cut": found.cut, "samples_dropped": found.dropped}
+    expected = {f"evaluation_{key}": count for key, count in (counts | {"samples_without_loss": 0}).items()}
+    lines = read_metrics(local_folder(run.config) / "metrics.jsonl")
+    noted = [{key: line[key] for key in line if key.startswith("evaluation_samples")} for line in lines]
+    assert noted == [{}, {}, expected, {}, {}, expected]
+    page = write_report(local_folder(run.config), title="a run")
+    assert f"<th>held-out samples</th><td>{found.samples}; {found.losses()}</td>" in page.read_text()
 
 
 def test_batches_that_count_nothing_are_learnt_from_all_the_same(whole):

@@ -71,6 +71,7 @@ class Outcome:
         audit: What the audit found, where there was one.
         is_out_of_data: Whether the data ended before the last step.
         statistics: What the run has read so far, from its first step on; None where the data do not count it.
+        held_out: What was read for `evaluation`; None likewise, or where nothing was evaluated.
     """
 
     state: TrainState
@@ -82,6 +83,7 @@ class Outcome:
     audit: AuditResult | None
     is_out_of_data: bool = False
     statistics: DataStatistics | None = None
+    held_out: DataStatistics | None = None
 
 
 def train(
@@ -157,7 +159,7 @@ def _steps(
     received: Signals | None = None
     make_step: Step | None = None
     is_out_of_data = False
-    counts = SampleCounts(batches, say)
+    counts, held_out_counts = SampleCounts(batches, say), SampleCounts(evaluation, say, is_held_out=True)
     for step in range(first_step + 1, config.steps + 1):
         started = time.perf_counter()
         try:
@@ -192,6 +194,8 @@ def _steps(
         if evaluation is not None and not failure and (is_last or step % config.evaluation.every == 0):
             evaluated = evaluation.loss(state.parameters, run)
             line["evaluation_loss"] = json_number(evaluated)
+            line |= held_out_counts.metrics()
+            held_out_counts.note()
         for sink in sinks:
             sink.write(line)
         received = stop_signal()
@@ -218,6 +222,7 @@ def _steps(
         audit=audited,
         is_out_of_data=is_out_of_data,
         statistics=counts.statistics,
+        held_out=held_out_counts.statistics,
     )
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from gptoss_train.data import DataStatistics
 from gptoss_train.metrics import read_metrics
+from gptoss_train.sample_counts import HELD_OUT
 
 __all__ = ["write_report"]
 
@@ -44,13 +45,13 @@ def write_report(folder: Path, *, title: str) -> Path | None:
         ("Learning rate, and tokens a second", _plot_rates(lines, resumed)),
     ]
     last = lines[-1]
+    evaluated = next((line for line in lines[::-1] if "evaluation_loss" in line), None)
     facts = {
         "steps": last["step"],
         "loss": _shown(last["loss"]),
         "smallest loss": _shown(min((line["loss"] for line in lines if line["loss"] is not None), default=None)),
-        "held-out loss": _shown(
-            next((line["evaluation_loss"] for line in lines[::-1] if "evaluation_loss" in line), None)
-        ),
+        "held-out loss": _shown(None if evaluated is None else evaluated["evaluation_loss"]),
+        "held-out samples": "–" if evaluated is None else _samples(evaluated, HELD_OUT),
         "tokens": sum(line["tokens"] for line in lines),
         "samples": _samples(last),
         "steps left out": last["skipped_steps"],
@@ -156,13 +157,14 @@ def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _samples(line: Mapping[str, Any]) -> str:
-    if "samples" not in line:
+def _samples(line: Mapping[str, Any], prefix: str = "") -> str:
+    samples = f"{prefix}samples"
+    if samples not in line:
         return "not counted"
     counted = DataStatistics(
-        cut=line["samples_cut"], dropped=line["samples_dropped"], without_loss=line["samples_without_loss"]
+        cut=line[f"{samples}_cut"], dropped=line[f"{samples}_dropped"], without_loss=line[f"{samples}_without_loss"]
     )
-    return f"{line['samples']}; {counted.losses()}"
+    return f"{line[samples]}; {counted.losses()}"
 
 
 def _resumed_steps(path: Path, *, last: int) -> list[int]:

@@ -59,6 +59,17 @@ def test_doctor_names_features_that_are_missing():
     assert features == {"datasets", "gcs", "tensorboard", "wandb"}
 
 
+def test_evaluate_says_which_samples_were_not_measured_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    small = ["model=demo", "geometry={}", "batch_size=2", "sequence_length=16", "data.take=6", "data.overlong=cut"]
+    found = json.loads(run("evaluate", "tiny", *small, "--json"))
+    assert found["samples"] == 6
+    assert found["samples_cut"] > 0 == found["samples_dropped"] == found["samples_without_loss"]
+    printed = run("evaluate", "tiny", *small)
+    assert f"\n6 samples of 6 records; {found['samples_cut']} cut, 0 dropped, 0 with nothing to learn\n" in printed
+
+
 @pytest.mark.slow
 def test_from_new_weights_to_a_merged_adapter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -75,6 +86,7 @@ def test_from_new_weights_to_a_merged_adapter(tmp_path, monkeypatch):
     assert "runs/new: 4 of 4 steps" in printed
     assert "held out" in printed
     assert " records; 0 cut, 0 dropped, 0 with nothing to learn\n" in printed
+    assert "held out: 8 samples of 8 records; 0 cut, 0 dropped, 0 with nothing to learn\n" in printed
     assert (tmp_path / "runs/new/report.html").exists()
     report = json.loads(run("export", "runs/new", "home", "--format", "openai", "--json"))
     assert report["quantized_tensors"] == 4

@@ -23,7 +23,8 @@ __all__ = ["evaluate_command"]
 def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path | str | None, as_json: bool) -> None:
     """Print the mean loss over `evaluation.data`, or over `data` where there is none, each record once.
 
-    Nothing is learnt. The model runs as the config says: dtype, strategies, mesh.
+    Nothing is learnt. The model runs as the config says: dtype, strategies, mesh. Samples that are cut or dropped for
+    their length, or in which nothing is to be learnt, are counted.
 
     \b
     Examples:
@@ -39,6 +40,7 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
 
     from gptoss_train.evaluation import Evaluation
     from gptoss_train.metrics import json_number
+    from gptoss_train.sample_counts import sample_metrics
     from gptoss_train.setup import open_held_out, set_up
 
     checkpoint = None
@@ -52,9 +54,12 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     loss = evaluation.loss(run.state.parameters, run)
     if jax.process_index() > 0:
         return  # all have found the same, and the first says it
+    found = evaluation.statistics
     where = loaded.model if run_place is None else str(run_place)
     if as_json:
         numbers = {"loss": json_number(loss), "perplexity": json_number(math.exp(min(loss, 700.0)))}
-        click.echo(json.dumps({"checkpoint": where} | numbers))
+        click.echo(json.dumps({"checkpoint": where} | numbers | sample_metrics(found)))
     else:
         click.echo(f"{where}: loss {loss:.6f}, perplexity {math.exp(min(loss, 700.0)):.4g}")
+        if found is not None:
+            click.echo(f"{found.samples} samples of {found.records} records; {found.losses()}")

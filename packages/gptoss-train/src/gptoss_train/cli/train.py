@@ -170,8 +170,9 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         skipped = int(outcome.state.skipped)
         left_out = f", {skipped} left out" if skipped else ""
         click.echo(f"{folder}: {steps} of {config.steps} steps{left_out}; {losses or 'nothing was left to do'}{held}")
-        if (found := outcome.statistics) is not None:
-            click.echo(f"{found.samples} samples of {found.records} records; {found.losses()}")
+        for data, found in (("", outcome.statistics), ("held out: ", outcome.held_out)):
+            if found is not None:
+                click.echo(f"{data}{found.samples} samples of {found.records} records; {found.losses()}")
     if outcome.signal is not None:
         code = ExitCode.TERMINATED if outcome.signal == signal.SIGTERM else ExitCode.INTERRUPTED
         click.get_current_context().exit(code)
