@@ -108,7 +108,7 @@ def test_run_that_is_stopped_and_goes_on_is_the_run_that_was_not(full_run, whole
     text = page.read_text()
     assert "a &lt;run&gt;" in text
     assert "3, 4" in text
-    assert text.count("<img") == 4
+    assert text.count("<img") == 5
 
 
 @pytest.mark.parametrize("overlong", ["cut", "drop"])

@@ -11,6 +11,7 @@ from gptoss_weights.durable_files import write_durably
 from markupsafe import Markup, escape
 
 from gptoss_train.data import DataStatistics
+from gptoss_train.expert_course import expert_course
 from gptoss_train.metrics import read_metrics
 from gptoss_train.sample_counts import HELD_OUT
 
@@ -41,7 +42,11 @@ def write_report(folder: Path, *, title: str) -> Path | None:
     plots = [
         ("Loss", _plot_losses(lines, resumed)),
         ("Norm of the gradients", _plot_norms(lines, resumed)),
-        ("Share of the assignments of each expert, by layer", _plot_experts(lines)),
+        ("Share of the assignments of each expert at the last step, by layer", _plot_experts(lines)),
+        (
+            "Share of the assignments of the busiest and of the idlest expert over the steps, by layer",
+            _plot_course(lines, resumed),
+        ),
         ("Learning rate, and tokens a second", _plot_rates(lines, resumed)),
     ]
     last = lines[-1]
@@ -105,11 +110,30 @@ def _plot_norms(lines: Sequence[Mapping[str, Any]], resumed: Sequence[int]) -> b
 
 def _plot_experts(lines: Sequence[Mapping[str, Any]]) -> bytes:
     figure, axes = _figure()
-    image = axes.imshow(lines[-1]["expert_load"], aspect="auto", vmin=0, cmap="viridis", interpolation="nearest")
+    _draw_layers(figure, axes, lines[-1]["expert_load"])
     axes.set_xlabel("expert")
+    return _as_svg(figure)
+
+
+def _plot_course(lines: Sequence[Mapping[str, Any]], resumed: Sequence[int]) -> bytes:
+    course = expert_course(lines)
+    figure, both = _figure(2)
+    for axes, words, shares in zip(both, ("busiest", "idlest"), (course.largest, course.smallest), strict=True):
+        _draw_layers(figure, axes, shares, extent=(course.first - 0.5, course.last + 0.5, len(shares) - 0.5, -0.5))
+        axes.set_title(words, fontsize="small")
+        axes.set_xlabel("step")
+        _mark(axes, resumed, color="white")
+        if resumed:
+            axes.legend(fontsize="small", facecolor="gray")
+    return _as_svg(figure)
+
+
+def _draw_layers(figure: Any, axes: Any, shares: Any, **options: Any) -> None:
+    """Shares [L, columns] as colours, with their scale."""
+    image = axes.imshow(shares, aspect="auto", vmin=0, cmap="viridis", interpolation="nearest", **options)
+    axes.locator_params(integer=True)
     axes.set_ylabel("layer")
     figure.colorbar(image)
-    return _as_svg(figure)
 
 
 def _plot_rates(lines: Sequence[Mapping[str, Any]], resumed: Sequence[int]) -> bytes:
@@ -122,21 +146,26 @@ def _plot_rates(lines: Sequence[Mapping[str, Any]], resumed: Sequence[int]) -> b
     return _finished(figure, axes, resumed)
 
 
-def _figure() -> tuple[Any, Any]:
+def _figure(rows: int = 1) -> tuple[Any, Any]:
+    """A figure, and its axes: one, or an array of several below each other."""
     from matplotlib.figure import Figure  # takes half a second; and no pyplot, which wants a display
 
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    return figure, figure.add_subplot()
+    figure = Figure(figsize=(9, 3.2 * rows), layout="constrained")
+    return figure, figure.subplots(rows)
 
 
 def _finished(figure: Any, axes: Any, resumed: Sequence[int]) -> bytes:
-    for place, step in enumerate(resumed):
-        label = "went on" if place == 0 else None
-        axes.axvline(step, color="gray", linestyle=":", linewidth=0.8, label=label)
+    _mark(axes, resumed, color="gray")
     axes.set_xlabel("step")
     axes.legend(fontsize="small", ncols=4)
     axes.grid(alpha=0.3)
     return _as_svg(figure)
+
+
+def _mark(axes: Any, resumed: Sequence[int], *, color: str) -> None:
+    for place, step in enumerate(resumed):
+        label = "went on" if place == 0 else None
+        axes.axvline(step, color=color, linestyle=":", linewidth=0.8, label=label)
 
 
 def _as_svg(figure: Any) -> bytes:
