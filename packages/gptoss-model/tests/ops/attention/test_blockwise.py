@@ -57,7 +57,7 @@ def test_visited_blocks_come_first():
 
 
 @pytest.mark.parametrize(
-    ("length", "queries", "keys", "most"), [(24, 24, 24, 1), (300, 32, 64, 3), (600, 64, 64, 3), (4096, 64, 128, 2)]
+    ("length", "queries", "keys", "most"), [(24, 24, 24, 1), (300, 64, 64, 3), (600, 64, 64, 3), (4096, 64, 128, 2)]
 )
 def test_blocks_of_a_window_that_is_known_only_when_it_runs_grow_with_the_sequence(length, queries, keys, most):
     blocks = visits(range(length), range(length), jnp.int32(128))

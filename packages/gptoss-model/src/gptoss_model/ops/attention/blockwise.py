@@ -39,7 +39,7 @@ BLOCK_ROWS = {"cpu": (32, 128), "gpu": (256, 512), "tpu": (256, 512)}
 SMALLEST_KEY_BLOCK = 64
 # Fewest and most of each where the window is known only when it runs, as in training. Measured on two cores (8 heads
 # × 64): a step takes 0.89 to 0.95 of the time that it takes with the blocks above.
-TRACED_ROWS = {"cpu": ((32, 64), (64, 128)), "gpu": ((256, 256), (512, 512)), "tpu": ((256, 256), (512, 512))}
+TRACED_ROWS = {"cpu": ((64, 64), (64, 128)), "gpu": ((256, 256), (512, 512)), "tpu": ((256, 256), (512, 512))}
 FEWEST_BLOCKS_OF_QUERIES, FEWEST_BLOCKS_OF_KEYS = 8, 32  # within those bounds, for each turn of the loop has its price
 # For a few queries, whose scores are small. The last block is read whole, however little of it is filled:
 # on two cores, 128 tokens in a cache of 1536, blocks of 2048 took a third more time for a token.

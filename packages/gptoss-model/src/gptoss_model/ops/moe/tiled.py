@@ -16,8 +16,8 @@ rows, so that rows come and go by gathers alone, in both directions.
 
 Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop, or, of the
 rows at once, some 2·M·k with their 2F activations in f32 (64 an expert of 20b: 47 MB, of 120b 189 MB); the
-backward pass, in tiles of 2R, keeps its arguments, M rows, and the experts' outputs, and adds the gradient of
-one expert.
+backward pass keeps its arguments, M rows, and the experts' outputs, and adds the gradient of one expert. Where
+there is one, tiles have 2R rows, in both passes.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ LARGEST_TILE_ROWS = 256  # above, a product gains no more
 TILE_COST_IN_ROWS = 12  # what a product costs besides its rows, on CPUs: 8 to 17 were measured
 LEAST_SHARE_IN_PLACE = 0.75  # of the experts: with fewer, reading those that nobody chose takes what copying would
 UNGUARDED: Mapping[str, Any] = {"mode": "promise_in_bounds", "wrap_negative_indices": False}  # each guard is a kernel
-BACKWARD_TILES = 2  # as many rows: there each tile adds to the gradient of its expert's matrices
+TRAINING_TILES = 2  # as many rows: in the backward pass each tile adds to the gradient of its expert's matrices
 
 
 class Inputs(NamedTuple):
@@ -72,7 +72,7 @@ class Settings:
     Attributes:
         rows_in_place: How many first rows of each run are computed at once, if most experts have any.
         rows: Of a tile, R.
-        backward_rows: Of a tile of the backward pass, at least R.
+        training_rows: Of a tile where there is a gradient, in both passes; at least R.
         structure: Of the experts, whose leaves are given: JAX may then fill in whatever it likes.
         alpha: Slope of SwiGLU's sigmoid.
         limit: SwiGLU's clamp.
@@ -80,14 +80,14 @@ class Settings:
 
     rows_in_place: int
     rows: int
-    backward_rows: int
+    training_rows: int
     structure: PyTreeDef
     alpha: float
     limit: float
 
     def last_row(self, assignments: int) -> int:
         """Of the sorted rows, which have room for the tile that begins at the last assignment."""
-        return assignments + self.backward_rows - 1
+        return assignments + self.training_rows - 1
 
     def experts(self, leaves: list[jax.Array]) -> ExpertWeights:
         """The experts again."""
@@ -127,7 +127,7 @@ def tiled_moe(
     settings = Settings(
         rows_in_place=rows_in_place(A, experts, x.dtype),
         rows=R,
-        backward_rows=R * BACKWARD_TILES,
+        training_rows=R * TRAINING_TILES,
         structure=structure,
         alpha=swiglu_alpha,
         limit=swiglu_limit,
@@ -141,11 +141,12 @@ def tiled_moe(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _mix_experts(inputs: Inputs, settings: Settings) -> jax.Array:
     """The weighted sum of each token's experts, [M, D]."""
-    return _forward(inputs, settings)[0]
+    return combine_experts(_rows_at(_run_experts(inputs, settings), inputs.ranks), inputs.weights)
 
 
 def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, tuple[Inputs, jax.Array]]:
-    outputs = _rows_at(_run_experts(inputs, settings), inputs.ranks)
+    in_training = dataclasses.replace(settings, rows=settings.training_rows)
+    outputs = _rows_at(_run_experts(inputs, in_training), inputs.ranks)
     return combine_experts(outputs, inputs.weights), (inputs, outputs)
 
 
@@ -193,7 +194,7 @@ def _run_in_tiles(inputs: Inputs, settings: Settings, done: jax.Array | int) -> 
 def _backward(settings: Settings, saved: tuple[Inputs, jax.Array], gradient: jax.Array) -> tuple[Any]:
     inputs, outputs = saved
     x, weights = inputs.x, inputs.weights
-    experts, R = settings.experts(inputs.leaves), settings.backward_rows
+    experts, R = settings.experts(inputs.leaves), settings.training_rows
     rows = _sorted_rows(inputs, settings)
     wide = gradient.astype(jnp.float32)
     d_weights = (outputs.astype(jnp.float32) * wide[:, None]).sum(axis=-1)
@@ -256,7 +257,7 @@ def _for_each_expert[S](
 
 def _sorted_rows(inputs: Inputs, settings: Settings) -> jax.Array:
     """The tokens' rows, and some of no meaning: room for the tile that begins at the last row."""
-    return _rows_at(inputs.x, jnp.pad(inputs.tokens, (0, settings.backward_rows)))
+    return _rows_at(inputs.x, jnp.pad(inputs.tokens, (0, settings.training_rows)))
 
 
 def _rows_at(rows: jax.Array, places: jax.Array) -> jax.Array:
