@@ -8,7 +8,8 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)  # for the tests of meshes; before JAX looks at its devices
 
 import dataclasses  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+import gc  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -20,6 +21,13 @@ from gptoss_train.setup import Run, set_up  # noqa: E402
 from gptoss_weights.testing import write_tiny_checkpoint  # noqa: E402
 
 ROWS, LENGTH, VOCABULARY = 4, 24, 212
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    """What a command has frozen is frozen for its process; here Hypothesis would not find who refers to its numbers."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
