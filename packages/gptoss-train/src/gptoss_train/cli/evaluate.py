@@ -62,4 +62,4 @@ def evaluate_command(config: Path, overrides: tuple[str, ...], run_place: Path |
     else:
         click.echo(f"{where}: loss {loss:.6f}, perplexity {math.exp(min(loss, 700.0)):.4g}")
         if found is not None:
-            click.echo(f"{found.samples} samples of {found.records} records; {found.losses()}")
+            click.echo(found.summary())

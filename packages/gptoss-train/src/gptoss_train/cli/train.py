@@ -172,7 +172,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         click.echo(f"{folder}: {steps} of {config.steps} steps{left_out}; {losses or 'nothing was left to do'}{held}")
         for data, found in (("", outcome.statistics), ("held out: ", outcome.held_out)):
             if found is not None:
-                click.echo(f"{data}{found.samples} samples of {found.records} records; {found.losses()}")
+                click.echo(f"{data}{found.summary()}")
     if outcome.signal is not None:
         code = ExitCode.TERMINATED if outcome.signal == signal.SIGTERM else ExitCode.INTERRUPTED
         click.get_current_context().exit(code)

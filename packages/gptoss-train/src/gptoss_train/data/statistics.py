@@ -55,6 +55,10 @@ class DataStatistics:
         """How many samples were cut or dropped, or teach nothing, in words."""
         return f"{self.cut} cut, {self.dropped} dropped, {self.without_loss} with nothing to learn"
 
+    def summary(self) -> str:
+        """How many samples there were, and the same of them."""
+        return f"{self.samples} samples of {self.records} records; {self.losses()}"
+
     def to_json(self) -> dict[str, Any]:
         """The counts and the shares."""
         shares = {"trained_share": self.trained_share, "packing_efficiency": self.packing_efficiency}
