@@ -263,7 +263,7 @@ def _bytes_of_experts(
         local = geometry.num_experts // rules.expert
         return local * group * D * F32_BYTES, local * group * (D + 2 * F) * itemsize  # the sum before each expert
     if config.run.moe == "tiled" or (config.run.moe == "auto" and is_packed):
-        return k * group * D * itemsize, 0  # the results alone, inside a derivative of its own
+        return k * group * (D + 2 * F) * itemsize, 0  # gate, up and results, inside a derivative of its own
     assignment = k * group * itemsize
     return assignment * (2 * D + 3 * F), assignment * (D + 2 * F)  # rows, gate, up, their product, results
 

@@ -27,6 +27,8 @@ __all__ = [
     "apply_expert",
     "apply_experts_to_rows",
     "combine_experts",
+    "expert_hidden",
+    "expert_output",
     "has_expert",
     "inspect_experts",
 ]
@@ -101,7 +103,18 @@ def apply_expert(
 
     Source: openai/gpt-oss torch/model.py, `MLPBlock.forward`.
     """
-    hidden = _add_bias(linear(x, expert.gate_up_proj, update=expert.gate_up_update), expert.gate_up_proj_bias)
+    return expert_output(expert_hidden(x, expert), expert, swiglu_alpha=swiglu_alpha, swiglu_limit=swiglu_limit)
+
+
+def expert_hidden(x: Float[Array, "rows D"], expert: Expert) -> Float[Array, "rows gate_up"]:
+    """The first half of `apply_expert`: the input of SwiGLU."""
+    return _add_bias(linear(x, expert.gate_up_proj, update=expert.gate_up_update), expert.gate_up_proj_bias)
+
+
+def expert_output(
+    hidden: Float[Array, "rows gate_up"], expert: Expert, *, swiglu_alpha: float, swiglu_limit: float
+) -> Float[Array, "rows D"]:
+    """The second half of `apply_expert`."""
     activated = swiglu(hidden, alpha=swiglu_alpha, limit=swiglu_limit)
     return add_rounded(linear(activated, expert.down_proj, update=expert.down_update), expert.down_proj_bias)
 

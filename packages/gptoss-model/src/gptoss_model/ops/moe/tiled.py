@@ -10,14 +10,14 @@ Where most experts have some of a prompt's few rows and their matrices can be re
 rows of all runs are computed at once (`gptoss_model.ops.moe.in_place`), and the loops have the rest.
 
 How often the loops turn depends on the routing, which reverse-mode differentiation by JAX cannot
-know. So the backward pass is written out: it goes the same way, computes each tile anew, adds up the
-gradient of one expert in f32, and writes it to its place once. Each assignment has one place among the sorted
-rows, so that rows come and go by gathers alone, in both directions.
+know. So the backward pass is written out: it goes the same way, from the input of SwiGLU that the forward
+pass has kept, adds up the gradient of one expert in f32, and writes it to its place once. Each assignment
+has one place among the sorted rows, so that rows come and go by gathers alone, in both directions.
 
 Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop, or, of the
 rows at once, some 2·M·k with their 2F activations in f32 (64 an expert of 20b: 47 MB, of 120b 189 MB); the
-backward pass keeps its arguments, M rows, and the experts' outputs, and adds the gradient of one expert. Where
-there is one, tiles have 2R rows, in both passes.
+backward pass keeps its arguments, M rows, the input of SwiGLU, M·k + 2R rows of 2F, and the experts' outputs, and
+adds the gradient of one expert. Where there is one, tiles have 2R rows, in both passes.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.cotangents import without_integers
 from gptoss_model.ops.low_rank import LowRank
-from gptoss_model.ops.moe.experts import Expert, ExpertWeights, apply_expert, combine_experts
+from gptoss_model.ops.moe.experts import Expert, ExpertWeights, combine_experts, expert_hidden, expert_output
 from gptoss_model.ops.moe.in_place import apply_in_place, rows_in_place
 from gptoss_model.ops.moe.sorting import sort_by_expert
 from gptoss_model.ops.stacked import StackedMatrices
@@ -50,19 +50,21 @@ TRAINING_TILES = 2  # as many rows: in the backward pass each tile adds to the g
 
 
 class Inputs(NamedTuple):
-    """What is differentiated, and what the backward pass keeps."""
+    """What is differentiated, and what the backward pass keeps: of the order of the rows, what it follows from."""
 
     x: jax.Array  # [M, D]
+    indices: jax.Array  # [M, k]
     weights: jax.Array  # [M, k]
-    order: jax.Array  # which assignment stands where, sorted by expert, int32 [A]
-    ranks: jax.Array  # where each assignment stands; the last row of all, if it is to nobody, int32 [M, k]
-    runs: jax.Array  # how many rows each expert has, int32 [E]
     leaves: list[jax.Array]  # of the experts
 
-    @property
-    def tokens(self) -> jax.Array:
-        """Whose row stands where, int32 [A]."""
-        return self.order // self.weights.shape[1]
+
+class Places(NamedTuple):
+    """Where the rows of all assignments stand, sorted by expert."""
+
+    order: jax.Array  # which assignment stands where, int32 [A]
+    tokens: jax.Array  # whose row stands where, int32 [A]
+    ranks: jax.Array  # where each assignment stands; the last row of all, if it is to nobody, int32 [M, k]
+    runs: jax.Array  # how many rows each expert has, int32 [E]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,11 @@ class Settings:
 
     def apply(self, x: jax.Array, expert: Expert) -> jax.Array:
         """One expert on rows [R, D]."""
-        return apply_expert(x, expert, swiglu_alpha=self.alpha, swiglu_limit=self.limit)
+        return self.output(expert_hidden(x, expert), expert)
+
+    def output(self, hidden: jax.Array, expert: Expert) -> jax.Array:
+        """The same from the input of SwiGLU, [R, 2F]."""
+        return expert_output(hidden, expert, swiglu_alpha=self.alpha, swiglu_limit=self.limit)
 
 
 def tile_rows(assignments: int, experts: int) -> int:
@@ -121,7 +127,6 @@ def tiled_moe(
 ) -> Float[Array, "M D"]:
     """The weighted sum of each token's experts; see `gptoss_model.ops.moe.MoeStrategy`."""
     A = indices.size
-    chosen, order, runs = sort_by_expert(indices, experts.count)
     leaves, structure = jax.tree.flatten(experts)
     R = tile_rows(A, experts.count)
     settings = Settings(
@@ -132,40 +137,67 @@ def tiled_moe(
         alpha=swiglu_alpha,
         limit=swiglu_limit,
     )
-    ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32), unique_indices=True, **UNGUARDED)
-    # Assignments to nobody stand behind the last run, where its last tile may have written; the very last row is zero.
-    ranks = jnp.where(chosen < experts.count, ranks, settings.last_row(A)).reshape(indices.shape)
-    return _mix_experts(Inputs(x, weights, order, ranks, runs, leaves), settings)
+    return _mix_experts(Inputs(x, indices, weights, leaves), settings)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _mix_experts(inputs: Inputs, settings: Settings) -> jax.Array:
     """The weighted sum of each token's experts, [M, D]."""
-    return combine_experts(_rows_at(_run_experts(inputs, settings), inputs.ranks), inputs.weights)
+    places = _places(inputs, settings)
+    return combine_experts(_rows_at(_run_experts(inputs, places, settings), places.ranks), inputs.weights)
 
 
-def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, tuple[Inputs, jax.Array]]:
-    in_training = dataclasses.replace(settings, rows=settings.training_rows)
-    outputs = _rows_at(_run_experts(inputs, in_training), inputs.ranks)
-    return combine_experts(outputs, inputs.weights), (inputs, outputs)
+type Saved = tuple[Inputs, jax.Array, jax.Array]  # and the input of SwiGLU by place, and outputs by assignment
 
 
-def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
+def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Saved]:
+    def compute(part: jax.Array, expert: Expert) -> list[jax.Array]:
+        hidden = expert_hidden(part, expert)
+        return [hidden, settings.output(hidden, expert)]
+
+    places = _places(inputs, settings)
+    hidden, outputs = _run_in_tiles(inputs, places, settings, compute, rows=settings.training_rows)
+    outputs = _rows_at(outputs, places.ranks)
+    return combine_experts(outputs, inputs.weights), (inputs, hidden, outputs)
+
+
+def _places(inputs: Inputs, settings: Settings) -> Places:
+    experts, A = settings.experts(inputs.leaves), inputs.indices.size
+    chosen, order, runs = sort_by_expert(inputs.indices, experts.count)
+    ranks = jnp.zeros(A, jnp.int32).at[order].set(jnp.arange(A, dtype=jnp.int32), unique_indices=True, **UNGUARDED)
+    # Assignments to nobody stand behind the last run, where its last tile may have written; the very last row is zero.
+    ranks = jnp.where(chosen < experts.count, ranks, settings.last_row(A)).reshape(inputs.indices.shape)
+    return Places(order, order // inputs.indices.shape[1], ranks, runs)
+
+
+def _run_experts(inputs: Inputs, places: Places, settings: Settings) -> jax.Array:
     """Each expert on its run of rows: [A + 2R, D], in their order; no tile reaches the last row."""
+
+    def in_tiles(done: jax.Array | int) -> jax.Array:
+        [outputs] = _run_in_tiles(
+            inputs,
+            places,
+            settings,
+            lambda part, expert: [settings.apply(part, expert)],
+            rows=settings.rows,
+            done=done,
+        )
+        return outputs
+
     if not settings.rows_in_place:
-        return _run_in_tiles(inputs, settings, 0)
-    runs, experts = inputs.runs, settings.experts(inputs.leaves)
+        return in_tiles(0)
+    runs, experts = places.runs, settings.experts(inputs.leaves)
     are_many = (runs > 0).sum() >= LEAST_SHARE_IN_PLACE * experts.count
-    outputs = _run_in_tiles(inputs, settings, jnp.where(are_many, settings.rows_in_place, 0))
+    outputs = in_tiles(jnp.where(are_many, settings.rows_in_place, 0))
 
     def with_first_rows(outputs: jax.Array) -> jax.Array:
         """Last, for where a run has ended, the overhang of its last tile may stand in the first rows of the next."""
         first = apply_in_place(
-            inputs.x, inputs.tokens, runs, experts, rows=settings.rows_in_place, apply=settings.apply
+            inputs.x, places.tokens, runs, experts, rows=settings.rows_in_place, apply=settings.apply
         )
-        ends, places = jnp.cumsum(runs), jnp.arange(len(outputs))
-        owners = jnp.searchsorted(ends, places, side="right", method="compare_all")
-        within = places - (ends - runs).at[owners].get(mode="fill", fill_value=0)
+        ends, numbers = jnp.cumsum(runs), jnp.arange(len(outputs))
+        owners = jnp.searchsorted(ends, numbers, side="right", method="compare_all")
+        within = numbers - (ends - runs).at[owners].get(mode="fill", fill_value=0)
         is_first = (owners < experts.count) & (within < settings.rows_in_place)
         return jnp.where(is_first[:, None], first.at[owners, within].get(mode="clip"), outputs)
 
@@ -173,34 +205,57 @@ def _run_experts(inputs: Inputs, settings: Settings) -> jax.Array:
     return filled
 
 
-def _run_in_tiles(inputs: Inputs, settings: Settings, done: jax.Array | int) -> jax.Array:
-    """The same, but for as many first rows of each run as are computed elsewhere."""
-    experts, R = settings.experts(inputs.leaves), settings.rows
-    rows = _sorted_rows(inputs, settings)
+def _run_in_tiles(
+    inputs: Inputs,
+    places: Places,
+    settings: Settings,
+    compute: Callable[[jax.Array, Expert], list[jax.Array]],
+    *,
+    rows: int,
+    done: jax.Array | int = 0,
+) -> list[jax.Array]:
+    """What is computed of each expert's run of rows, tile by tile: [A + 2R, columns] each, in their order.
 
-    def visit(number: jax.Array, first: jax.Array, count: jax.Array, outputs: jax.Array) -> jax.Array:
-        expert = experts.expert(number, rows.dtype)
+    Args:
+        inputs: The arguments.
+        places: Where the rows stand.
+        settings: What is known beforehand.
+        compute: What is wanted of an expert on a tile [rows, D].
+        rows: Of a tile.
+        done: As many first rows of each run are computed elsewhere.
+    """
+    experts, x = settings.experts(inputs.leaves), _sorted_rows(inputs.x, places, settings)
 
-        def tile(turn: jax.Array, outputs: jax.Array) -> jax.Array:
-            start = first + turn * R
-            return _put(outputs, start, settings.apply(_slice(rows, start, R), expert))
+    def visit(number: jax.Array, first: jax.Array, count: jax.Array, state: list[jax.Array]) -> list[jax.Array]:
+        expert = experts.expert(number, x.dtype)
 
-        after: jax.Array = lax.fori_loop(0, -(-count // R), tile, outputs)
+        def tile(turn: jax.Array, state: list[jax.Array]) -> list[jax.Array]:
+            start = first + turn * rows
+            return [_put(*pair, start) for pair in zip(state, compute(_slice(x, start, rows), expert), strict=True)]
+
+        after: list[jax.Array] = lax.fori_loop(0, -(-count // rows), tile, state)
         return after
 
-    return _for_each_expert(inputs.runs, done, visit, jnp.zeros_like(rows))
+    def tile_of_any(x: jax.Array) -> list[jax.Array]:
+        return compute(x[:rows], experts.expert(jnp.int32(0), x.dtype))
+
+    shapes = jax.eval_shape(tile_of_any, x)
+    nothing = [jnp.zeros((len(x), tile.shape[1]), tile.dtype) for tile in shapes]
+    return _for_each_expert(places.runs, done, visit, nothing)
 
 
-def _backward(settings: Settings, saved: tuple[Inputs, jax.Array], gradient: jax.Array) -> tuple[Any]:
-    inputs, outputs = saved
+def _backward(settings: Settings, saved: Saved, gradient: jax.Array) -> tuple[Any]:
+    inputs, hidden, outputs = saved
     x, weights = inputs.x, inputs.weights
     experts, R = settings.experts(inputs.leaves), settings.training_rows
-    rows = _sorted_rows(inputs, settings)
+    places = _places(inputs, settings)
+    rows = _sorted_rows(x, places, settings)
     wide = gradient.astype(jnp.float32)
     d_weights = (outputs.astype(jnp.float32) * wide[:, None]).sum(axis=-1)
-    d_outputs = _rows_at(wide, inputs.tokens) * _rows_at(weights.astype(jnp.float32).reshape(-1, 1), inputs.order)
+    d_outputs = _rows_at(wide, places.tokens) * _rows_at(weights.astype(jnp.float32).reshape(-1, 1), places.order)
     d_outputs = jnp.pad(d_outputs.astype(x.dtype), ((0, R), (0, 0)))
     trained = {name: array for name in Expert._fields if (array := _floats(getattr(experts, name))) is not None}
+    halves = [[name for name in trained if name.startswith(half)] for half in ("gate_up", "down")]
 
     def visit(number: jax.Array, first: jax.Array, count: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
         d_rows, d_experts = state
@@ -210,13 +265,19 @@ def _backward(settings: Settings, saved: tuple[Inputs, jax.Array], gradient: jax
             d_rows, d_expert = state
             start = first + turn * R
             is_its_own = (turn * R + jnp.arange(R) < count)[:, None]
-            _, pull_back = jax.vjp(
-                lambda part, arrays: settings.apply(part, expert._replace(**arrays)),
-                _slice(rows, start, R),
-                {name: getattr(expert, name) for name in trained},
+            first_half, second_half = ({name: getattr(expert, name) for name in half} for half in halves)
+            _, pull_to_hidden = jax.vjp(
+                lambda part, arrays: settings.output(part, expert._replace(**arrays)),
+                _slice(hidden, start, R),
+                second_half,
             )
-            d_part, more = pull_back(jnp.where(is_its_own, _slice(d_outputs, start, R), 0))
-            d_rows = _put(d_rows, start, d_part)
+            _, pull_to_rows = jax.vjp(
+                lambda part, arrays: expert_hidden(part, expert._replace(**arrays)), _slice(rows, start, R), first_half
+            )
+            d_hidden, of_second = pull_to_hidden(jnp.where(is_its_own, _slice(d_outputs, start, R), 0))
+            d_part, of_first = pull_to_rows(d_hidden)
+            more = {**of_first, **of_second}
+            d_rows = _put(d_rows, d_part, start)
             return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
 
         arrays = {name: getattr(expert, name) for name in trained}
@@ -229,9 +290,9 @@ def _backward(settings: Settings, saved: tuple[Inputs, jax.Array], gradient: jax
         return d_rows, written
 
     nowhere = jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)
-    d_rows, d_experts = _for_each_expert(inputs.runs, 0, visit, nowhere)
+    d_rows, d_experts = _for_each_expert(places.runs, 0, visit, nowhere)
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
-    d_x = _rows_at(d_rows, inputs.ranks).astype(jnp.float32).sum(axis=1)
+    d_x = _rows_at(d_rows, places.ranks).astype(jnp.float32).sum(axis=1)
     gradients = inputs._replace(x=d_x.astype(x.dtype), weights=d_weights.astype(weights.dtype), leaves=d_leaves)
     return (without_integers(gradients),)
 
@@ -255,9 +316,9 @@ def _for_each_expert[S](
     return result
 
 
-def _sorted_rows(inputs: Inputs, settings: Settings) -> jax.Array:
+def _sorted_rows(x: jax.Array, places: Places, settings: Settings) -> jax.Array:
     """The tokens' rows, and some of no meaning: room for the tile that begins at the last row."""
-    return _rows_at(inputs.x, jnp.pad(inputs.tokens, (0, settings.training_rows)))
+    return _rows_at(x, jnp.pad(places.tokens, (0, settings.training_rows)))
 
 
 def _rows_at(rows: jax.Array, places: jax.Array) -> jax.Array:
@@ -280,7 +341,7 @@ def _write_entry(place: tuple[jax.Array, ...], total: jax.Array, part: jax.Array
     return lax.dynamic_update_slice(total, entry, starts, allow_negative_indices=False)
 
 
-def _put(rows: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
+def _put(rows: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
     return lax.dynamic_update_slice_in_dim(rows, part, start, axis=0, allow_negative_indices=False)
 
 
