@@ -17,6 +17,7 @@ Source: Dao et al., FlashAttention (arXiv:2205.14135), algorithms 1 and 4.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -110,26 +111,30 @@ class KeyBlock(NamedTuple):
 
 
 class QueryBlock(NamedTuple):
-    """Queries [B, rows, K, N // K, H] of one block, or of all blocks on a leading axis; positions and segments."""
+    """Queries [B, K, N // K, rows, H] of one block, their positions and segments."""
 
     queries: jax.Array
     positions: jax.Array
     segments: jax.Array | None
 
     @staticmethod
-    def all_of(inputs: Inputs, rows: int) -> "QueryBlock":
-        """All blocks."""
-        segments = None if inputs.segments is None else _cut_positions(inputs.segments, rows)
-        K = inputs.keys.shape[-2]
-        return QueryBlock(_cut_queries(inputs.q, rows, K), _cut_positions(inputs.query_positions, rows), segments)
+    def of(inputs: Inputs, number: jax.Array, rows: int) -> "QueryBlock":
+        """One block; `inputs` whose queries are padded."""
+        segments = None if inputs.segments is None else _block_of(inputs.segments, number, rows)
+        return QueryBlock(
+            _heads_of_block(inputs.q, number, rows, inputs.keys.shape[-2]),
+            _block_of(inputs.query_positions, number, rows),
+            segments,
+        )
 
     def scores(self, block: KeyBlock, window: int | jax.Array | None) -> jax.Array:
         """Of one block: its scores with a block of keys, −∞ where a key is not seen."""
         return visible_scores(
-            self.queries,
-            block.keys,
+            _products(self.queries, block.keys),
             self.positions,
             block.positions,
+            head_dim=self.queries.shape[-1],
+            dtype=self.queries.dtype,
             window=window,
             query_segments=self.segments,
             key_segments=block.segments,
@@ -151,6 +156,11 @@ class Blocks(NamedTuple):
     visited: jax.Array
     counts: jax.Array
 
+    @property
+    def numbers(self) -> jax.Array:
+        """Of the blocks of queries."""
+        return jnp.arange(len(self.counts), dtype=jnp.int32)
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _attend(inputs: Inputs, window: int | None) -> jax.Array:
@@ -166,8 +176,11 @@ def _forward(inputs: Inputs, window: int | jax.Array | None) -> tuple[jax.Array,
     blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window, inputs.segments)
     sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
 
-    def attend(block: tuple[QueryBlock, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        queries, visited, count = block
+    padded = _padded(inputs, blocks.queries)
+
+    def attend(block: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        number, visited, count = block
+        queries = QueryBlock.of(padded, number, blocks.queries)
 
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             highest, total, mixed = state
@@ -186,8 +199,7 @@ def _forward(inputs: Inputs, window: int | jax.Array | None) -> tuple[jax.Array,
         highest, total, mixed = lax.fori_loop(0, count, visit, start)
         return rounded(mixed / total[..., None], q.dtype), highest + jnp.log(total)
 
-    cut = QueryBlock.all_of(inputs, blocks.queries)
-    out, log_sums = lax.map(attend, (cut, blocks.visited, blocks.counts))
+    out, log_sums = lax.map(attend, (blocks.numbers, blocks.visited, blocks.counts))
     out = _join_queries(out, T)
     return out, (inputs, out, log_sums)
 
@@ -200,43 +212,41 @@ def _backward(window: int | jax.Array | None, saved: Saved, gradient: jax.Array)
     window = window if inputs.window is None else inputs.window
     blocks = cut_into_blocks(inputs.query_positions, inputs.key_positions, window, inputs.segments)
     delta = (out.astype(jnp.float32) * gradient.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+    padded = _padded(inputs, blocks.queries)
+    gradient, delta = _padded_rows(gradient, blocks.queries), _padded_rows(delta, blocks.queries)
 
     def attend(
         sums: tuple[jax.Array, jax.Array], block: tuple[Any, ...]
     ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        queries: QueryBlock = block[0]
-        gradients, deltas, log_sum, visited, count = block[1:]
-        deltas = deltas[..., 0].transpose(0, 2, 3, 1)
+        number, log_sum, visited, count = block
+        queries = QueryBlock.of(padded, number, blocks.queries)
+        gradients, deltas = (_heads_of_block(array, number, blocks.queries, K) for array in (gradient, delta))
 
         def visit(turn: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
             d_q, d_k, d_v = state
             seen = inputs.block(visited[turn], blocks.keys)
             scores = queries.scores(seen, window)
             probabilities = jnp.exp(scores - log_sum[..., None])
-            d_probabilities = einsum_in_f32("BTKGH,BSKH->BKGTS", gradients, seen.values)
-            d_scores = probabilities * (d_probabilities - deltas[..., None]) * H**-0.5
-            d_q += einsum_in_f32("BKGTS,BSKH->BTKGH", rounded(d_scores, q.dtype), seen.keys)
-            more_k = einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(d_scores, q.dtype), queries.queries)
-            more_v = einsum_in_f32("BKGTS,BTKGH->BSKH", rounded(probabilities, q.dtype), gradients)
+            d_probabilities = einsum_in_f32("BKGTH,BSKH->BKGTS", gradients, seen.values)
+            d_scores = probabilities * (d_probabilities - deltas) * H**-0.5
+            d_q += einsum_in_f32("BKGTS,BSKH->BKGTH", rounded(d_scores, q.dtype), seen.keys)
+            more_k = einsum_in_f32("BKGTS,BKGTH->BKSH", rounded(d_scores, q.dtype), queries.queries)
+            more_v = einsum_in_f32("BKGTS,BKGTH->BKSH", rounded(probabilities, q.dtype), gradients)
             d_k, d_v = _add_at(d_k, seen.start, more_k), _add_at(d_v, seen.start, more_v)
             return d_q, d_k, d_v
 
         d_q, *sums_after = lax.fori_loop(0, count, visit, (jnp.zeros(gradients.shape, jnp.float32), *sums))
         sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
-        d_sinks = -(jnp.exp(sink - log_sum) * deltas).sum(axis=(0, 3))
+        d_sinks = -(jnp.exp(sink - log_sum) * deltas[..., 0]).sum(axis=(0, 3))
         return (sums_after[0], sums_after[1]), (d_q, d_sinks)
 
-    cut = QueryBlock.all_of(inputs, blocks.queries)
-    cut_gradients = (_cut_queries(array, blocks.queries, K) for array in (gradient, delta))
-    nothing = jnp.zeros(inputs.keys.shape[-4:], jnp.float32), jnp.zeros(inputs.values.shape[-4:], jnp.float32)
-    (d_k, d_v), (d_q, d_sinks) = lax.scan(
-        attend, nothing, (cut, *cut_gradients, log_sums, blocks.visited, blocks.counts)
-    )
-    d_q = d_q.swapaxes(0, 1).reshape(q.shape[0], -1, N, H)[:, : q.shape[1]]
+    B, S = inputs.keys.shape[-4:-2]
+    nothing = jnp.zeros((B, K, S, H), jnp.float32), jnp.zeros((B, K, S, H), jnp.float32)
+    (d_k, d_v), (d_q, d_sinks) = lax.scan(attend, nothing, (blocks.numbers, log_sums, blocks.visited, blocks.counts))
     gradients = inputs._replace(
-        q=d_q.astype(q.dtype),
-        keys=_in_place(inputs.keys, inputs.key_row, d_k),
-        values=_in_place(inputs.values, inputs.value_row, d_v),
+        q=_join_queries(d_q, q.shape[1]).astype(q.dtype),
+        keys=_in_place(inputs.keys, inputs.key_row, d_k.swapaxes(1, 2)),
+        values=_in_place(inputs.values, inputs.value_row, d_v.swapaxes(1, 2)),
         sinks=d_sinks.sum(axis=0).reshape(N).astype(sinks.dtype),
     )
     return (without_integers(gradients),)
@@ -295,18 +305,33 @@ def _bounds(positions: jax.Array, segments: jax.Array | None, rows: int) -> tupl
     return jnp.where(cut >= 0, cut, NOWHERE).min(axis=-1), cut.max(axis=-1)
 
 
-def _cut_positions(positions: jax.Array, rows: int) -> jax.Array:
-    """[B, T] to [blocks, B, rows], filled up with rows that are no tokens."""
-    B = positions.shape[0]
-    padded = jnp.pad(positions, ((0, 0), (0, -positions.shape[1] % rows)), constant_values=-1)
-    return padded.reshape(B, -1, rows).swapaxes(0, 1)
+def _padded(inputs: Inputs, rows: int) -> Inputs:
+    """Filled up with queries that are no tokens to whole blocks; blocks are then read where they stand."""
+    segments = None if inputs.segments is None else _padded_rows(inputs.segments, rows, -1)
+    positions = _padded_rows(inputs.query_positions, rows, -1)
+    return inputs._replace(q=_padded_rows(inputs.q, rows), query_positions=positions, segments=segments)
 
 
-def _cut_queries(x: jax.Array, rows: int, K: int) -> jax.Array:
-    """[B, T, N, H] to [blocks, B, rows, K, N // K, H]."""
-    B, T, N, H = x.shape
-    padded = jnp.pad(x, ((0, 0), (0, -T % rows), (0, 0), (0, 0)))
-    return padded.reshape(B, -1, rows, K, N // K, H).swapaxes(0, 1)
+def _padded_rows(x: jax.Array, rows: int, value: int = 0) -> jax.Array:
+    return jnp.pad(x, [(0, -x.shape[1] % rows if axis == 1 else 0) for axis in range(x.ndim)], constant_values=value)
+
+
+def _block_of(x: jax.Array, number: jax.Array, rows: int) -> jax.Array:
+    """[B, T, …] to [B, rows, …]."""
+    return lax.dynamic_slice_in_dim(x, number * rows, rows, axis=1, allow_negative_indices=False)
+
+
+def _heads_of_block(x: jax.Array, number: jax.Array, rows: int, K: int) -> jax.Array:
+    """[B, T, N, H] to [B, K, N // K, rows, H]: heads before rows, as products of matrices want them."""
+    B, _, N, H = x.shape
+    return _block_of(x, number, rows).reshape(B, rows, K, N // K, H).transpose(0, 2, 3, 1, 4)
+
+
+def _products(queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """[B, K, G, T, H] and [B, S, K, H] to [B, K, G, T, S]: the fewer rows second, for those XLA transposes on a CPU."""
+    if math.prod(queries.shape[2:4]) < keys.shape[1]:
+        return einsum_in_f32("BSKH,BKGTH->BKSGT", keys, queries).transpose(0, 1, 3, 4, 2)
+    return einsum_in_f32("BKGTH,BSKH->BKGTS", queries, keys)
 
 
 def _join_queries(out: jax.Array, T: int) -> jax.Array:
@@ -325,5 +350,5 @@ def _in_place(rows: jax.Array, row: jax.Array | None, gradient: jax.Array) -> ja
 
 
 def _add_at(total: jax.Array, start: jax.Array, part: jax.Array) -> jax.Array:
-    before = lax.dynamic_slice_in_dim(total, start, part.shape[1], axis=1)
-    return lax.dynamic_update_slice_in_dim(total, before + part, start, axis=1)
+    before = lax.dynamic_slice_in_dim(total, start, part.shape[2], axis=2)
+    return lax.dynamic_update_slice_in_dim(total, before + part, start, axis=2)

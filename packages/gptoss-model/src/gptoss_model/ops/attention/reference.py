@@ -34,10 +34,11 @@ def reference_attention(
     B, T, N, H = q.shape
     K = k.shape[2]
     logits = visible_scores(
-        q.reshape(B, T, K, N // K, H),
-        k,
+        einsum_in_f32("BTKGH,BSKH->BKGTS", q.reshape(B, T, K, N // K, H), k),
         query_positions,
         key_positions,
+        head_dim=H,
+        dtype=q.dtype,
         window=window,
         query_segments=segments,
         key_segments=segments,

@@ -1,21 +1,22 @@
 """Scores of queries and keys, as every strategy computes them that is no kernel of its own."""
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from gptoss_model.ops.attention.visibility import visible_keys
-from gptoss_model.ops.products import einsum_in_f32
 from gptoss_model.ops.rounding import rounded
 
 __all__ = ["visible_scores"]
 
 
 def visible_scores(
-    queries: Float[Array, "B T K G H"],
-    keys: Float[Array, "B S K H"],
+    products: Float[Array, "B K G T S"],
     query_positions: Int[Array, "B T"],
     key_positions: Int[Array, "B S"],
     *,
+    head_dim: int,
+    dtype: DTypeLike,
     window: int | Int[Array, ""] | None,
     query_segments: Int[Array, "B T"] | None = None,
     key_segments: Int[Array, "B S"] | None = None,
@@ -26,9 +27,8 @@ def visible_scores(
 
     Source: openai/gpt-oss torch/model.py, `sdpa`.
     """
-    dtype = queries.dtype
-    scores = rounded(einsum_in_f32("BTKGH,BSKH->BKGTS", queries, keys), dtype).astype(jnp.float32)
-    scores = rounded(scores * queries.shape[-1] ** -0.5, dtype).astype(jnp.float32)
+    scores = rounded(products, dtype).astype(jnp.float32)
+    scores = rounded(scores * head_dim**-0.5, dtype).astype(jnp.float32)
     visible = visible_keys(
         query_positions, key_positions, window=window, query_segments=query_segments, key_segments=key_segments
     )
