@@ -123,9 +123,10 @@ def _backward(columns: int, parts: int, saved: Saved, gradient: jax.Array) -> tu
         d_logits = (jnp.exp(logits - log_sums[:, None, None]) - is_target) * gradient[:, None, None]
         d_logits = d_logits.astype(hidden.dtype)
         rows = lax.dynamic_slice_in_dim(matrix, start, columns, axis=1)
-        d_hidden += _product("mpc,pcd->md", d_logits, rows.astype(hidden.dtype))
+        d_logits = d_logits.reshape(len(hidden), -1)
+        d_hidden += _product("mc,cd->md", d_logits, rows.astype(hidden.dtype).reshape(-1, hidden.shape[1]))
         before = lax.dynamic_slice_in_dim(d_matrix, start, columns, axis=1)
-        after = before + _product("mpc,md->pcd", d_logits, hidden)
+        after = before + _product("mc,md->cd", d_logits, hidden).reshape(rows.shape)
         return d_hidden, lax.dynamic_update_slice_in_dim(d_matrix, after, start, axis=1)
 
     nothing = jnp.zeros(hidden.shape, jnp.float32), jnp.zeros(matrix.shape, jnp.float32)
@@ -141,17 +142,19 @@ def _chunk(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits [M, parts, columns], their ids [parts, columns], and where the chunk starts in each part.
 
-    The last chunk starts earlier rather than sticking out; what it shares with the one before is −∞ there,
-    and has the id of nobody.
+    A last chunk that is not whole starts earlier rather than sticking out; what it shares with the one before is −∞
+    there, and has the id of nobody.
     """
-    parts, extent, _ = matrix.shape
+    parts, extent, width = matrix.shape
     start = jnp.minimum(turn * columns, extent - columns)
     rows = lax.dynamic_slice_in_dim(matrix, start, columns, axis=1).astype(hidden.dtype)
+    logits = _product("md,cd->mc", hidden, rows.reshape(-1, width)).reshape(-1, parts, columns)
     place = start + jnp.arange(columns)
+    ids = jnp.arange(parts)[:, None] * extent + place
+    if extent % columns == 0:
+        return logits, ids, start
     is_new = place >= turn * columns
-    logits = jnp.where(is_new, _product("md,pcd->mpc", hidden, rows), -jnp.inf)
-    ids = jnp.where(is_new, jnp.arange(parts)[:, None] * extent + place, -1)
-    return logits, ids, start
+    return jnp.where(is_new, logits, -jnp.inf), jnp.where(is_new, ids, -1), start
 
 
 def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
