@@ -133,6 +133,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         from gptoss_train.errors import TrainingError
         from gptoss_train.evaluation import Evaluation
         from gptoss_train.loop import train
+        from gptoss_train.memory import keep_memory
         from gptoss_train.report import write_report
         from gptoss_train.run_places import check_not_saved, local_folder, located, run_folder
         from gptoss_train.setup import open_data, open_held_out, set_up
@@ -153,6 +154,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
 
     folder = local_folder(config)
     is_reported = is_first and config.log.report
+    keep_memory()
     try:
         outcome = train(run, batches, evaluation=evaluation, say=say)
     except TrainingError:
