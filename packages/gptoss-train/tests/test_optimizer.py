@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ from gptoss_train.optimizer import init_moments, make_optimizer, make_schedule
 from gptoss_train.parameters import group_of, is_decayed
 from gptoss_weights import tensor_specs
 from gptoss_weights.testing import tiny_config
+
+OPTIMIZERS = ["adamw", "adafactor", "lion", "sgd"]
 
 
 def rates(steps: int = 20, **options) -> list[float]:
@@ -51,7 +54,16 @@ def test_every_parameter_has_a_group():
     assert "other" not in {group_of(name) for name in tensor_specs(tiny_config())}
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion", "sgd"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_moments_of_every_optimizer_begin_at_zero(name):
+    """Of one device `init_state` puts zeros there without asking the optimizer."""
+    optimizer = make_optimizer(OptimizerConfig(name=name, weight_decay=0.5, momentum=0.9), steps=9)
+    state = init_moments(optimizer, {"x.weight": jnp.ones((256, 192)), "x.bias": jnp.ones(192)})
+    assert jax.tree.leaves(state)
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_follows_the_gradient_and_decays_matrices_only(name):
     optimizer = make_optimizer(
         OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.5, schedule="constant"), steps=9

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gptoss_train.optimizer import init_moments
@@ -40,9 +41,9 @@ def init_state(
     def make(parameters: Parameters) -> TrainState:
         return first_state(parameters, optimizer)
 
-    if mesh is None:
-        return _owned(jax.jit(make)(parameters))  # one program, not one for each shape of a moment
     shapes = jax.eval_shape(make, parameters)
+    if mesh is None:
+        return _on_one_device(shapes, parameters)
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def place(path: tuple[object, ...], leaf: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
@@ -67,14 +68,17 @@ def parameter_alike(path: tuple[object, ...], leaf: Any, parameters: Mapping[str
     return name if name is not None and leaf.shape == parameters[name].shape else None
 
 
-def _owned(state: TrainState) -> TrainState:
-    """Copies, for the step gives its argument's memory away, made one after the other.
+def _on_one_device(shapes: TrainState, parameters: Parameters) -> TrainState:
+    """Parameters copied one after the other, for the step gives its argument's memory away, and zeros.
 
-    They are committed to their device, as what is restored is, so that one compiled step serves both.
+    Moments and counters begin at zero whatever the optimizer, and zeros from the host are not compiled for each shape.
+    All are committed to their device, as what is restored is, so that one compiled step serves both.
     """
-    leaves, structure = jax.tree.flatten(state)
-    del state
-    for place, leaf in enumerate(leaves):
-        leaves[place] = jax.device_put(leaf, jax.devices()[0], may_alias=False)
-    owned: TrainState = jax.tree.unflatten(structure, leaves)
-    return owned
+
+    def put(array: jax.Array | np.ndarray) -> jax.Array:
+        copy: jax.Array = jax.device_put(array, jax.devices()[0], may_alias=False)
+        return copy
+
+    nothing = dataclasses.replace(shapes, parameters={})
+    state: TrainState = jax.tree.map(lambda leaf: put(np.zeros(leaf.shape, leaf.dtype)), nothing)
+    return dataclasses.replace(state, parameters={name: put(value) for name, value in parameters.items()})

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float
 from gptoss_train.batch import Batch
 from gptoss_train.config import LossConfig
 from gptoss_train.loss import cross_entropy, router_losses
-from gptoss_train.memory import give_memory_back
+from gptoss_train.memory import give_memory_back, uncollected
 from gptoss_train.parameters import Parameters, SplitModel, group_of, is_expert_matrix, is_stacked
 from gptoss_train.quantization import straight_through
 from gptoss_train.state import TrainState
@@ -42,6 +42,7 @@ REMAT_POLICIES: Mapping[str, Callable[..., bool] | None] = {
 # On a CPU most of a short run is compiling. The step's products are library calls, which LLVM does not touch; at its
 # highest level it takes a sixth longer, and the step is no faster.
 CPU_COMPILER_OPTIONS: Mapping[str, int] = {"xla_backend_optimization_level": 1}
+LARGEST_UNSUMMED = 4096  # gradients of a parameter; of more XLA's sum on a CPU is a library's, and not compiled
 SMALLEST_WEIGHT = 1e-30  # what the loss of a step with nothing to learn is divided by
 
 
@@ -65,6 +66,9 @@ class BatchLoss:
     expert_load: jax.Array
 
 
+type Rows = tuple[tuple[str, int, int], ...]
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepReport:
@@ -79,11 +83,12 @@ class StepReport:
         tokens: How many tokens were real.
         targets: How many were learnt.
         grad_norm: Of all gradients together, before clipping.
-        squares: Sum of the squares of each parameter's gradient, an entry a layer of a stack, in the order of `rows`.
+        squares: Of the gradients, in the order of `rows`: those of a small parameter as they are, of others their sum,
+            one a layer of a stack.
         is_applied: Whether the parameters have changed.
         moved: For each parameter whether it has changed; only of a step that is audited.
         has_gradient: For each whether its gradient is anywhere not zero, an entry a layer of a stack; likewise.
-        rows: Name of each parameter, and how many entries it has.
+        rows: Name of each parameter, how many layers it has, and how many squares each of them.
     """
 
     loss: jax.Array
@@ -98,26 +103,30 @@ class StepReport:
     is_applied: jax.Array
     moved: dict[str, jax.Array]
     has_gradient: dict[str, jax.Array]
-    rows: tuple[tuple[str, int], ...] = dataclasses.field(metadata={"static": True})
+    rows: Rows = dataclasses.field(metadata={"static": True})
 
     @property
     def grad_norms(self) -> dict[str, float]:
         """Of each group of parameters."""
         sums: dict[str, float] = {}
-        for name, found in self._squares().items():
-            sums[group_of(name)] = sums.get(group_of(name), 0.0) + float(found.sum(dtype=np.float64))
+        for name, found in self.square_sums.items():
+            sums[group_of(name)] = sums.get(group_of(name), 0.0) + float(found.sum())
         return {group: math.sqrt(total) for group, total in sums.items()}
 
     @property
     def is_finite(self) -> dict[str, np.ndarray]:
         """For each parameter whether its gradient, and so the sum of its squares, is a number; one a layer."""
-        return {name: np.isfinite(found) for name, found in self._squares().items()}
+        return {name: np.isfinite(found) for name, found in self.square_sums.items()}
 
-    def _squares(self) -> dict[str, np.ndarray]:
-        """By name; on the host, for here it costs no compiling."""
-        ends = itertools.accumulate(count for _, count in self.rows)
-        host = np.asarray(self.squares)
-        return {name: host[end - count : end] for (name, count), end in zip(self.rows, ends, strict=True)}
+    @property
+    def square_sums(self) -> dict[str, np.ndarray]:
+        """Of each parameter's gradient, an entry a layer; on the host, for there it costs no compiling."""
+        ends = itertools.accumulate(layers * each for _, layers, each in self.rows)
+        host = np.asarray(self.squares).astype(np.float64)
+        return {
+            name: host[end - layers * each : end].reshape(layers, each).sum(axis=-1)
+            for (name, layers, each), end in zip(self.rows, ends, strict=True)
+        }
 
 
 def batch_loss(
@@ -241,7 +250,9 @@ def compiled_for(step: Step, state: TrainState, frozen: Mapping[str, Any], batch
     """The step compiled for arrays like these, and for no others; what compiling needed goes back to the system."""
     if not isinstance(step, jax.stages.Wrapped):
         return step
-    compiled: Step = step.lower(state, frozen, batch).compile()
+    with uncollected():
+        lowered = step.lower(state, frozen, batch)
+    compiled: Step = lowered.compile()
     give_memory_back()
     return compiled
 
@@ -274,13 +285,10 @@ def _applied(
 ) -> tuple[TrainState, StepReport]:
     """The next state, if all is finite, and the report.
 
-    Each operation on each parameter is a kernel that XLA must compile, and there are dozens of parameters: so
-    squares are summed once, for norms, clipping and the search for what is no number.
+    Squares are made once, for norms, clipping and the search for what is no number.
     """
-    squares = {name: _by_layer(name, jnp.square(gradient)).sum(axis=-1) for name, gradient in gradients.items()}
-    # Barrier: XLA makes of the sum of what is joined the sum of all there was before, and squares everything twice.
-    every = jax.lax.optimization_barrier(jnp.concatenate(list(squares.values())))
-    norm = jnp.sqrt(every.sum())
+    squares, rows = _squares(gradients)
+    norm = jnp.sqrt(squares.sum())
     total = losses.total.sum()
     is_fine = jnp.isfinite(total) & jnp.isfinite(norm)
     # As torch's clip_grad_norm_ and optax do it: nothing grows.
@@ -311,13 +319,29 @@ def _applied(
         tokens=(jnp.asarray(batch.segments) > 0).sum(),
         targets=(jnp.asarray(batch.weights) > 0).sum(),
         grad_norm=norm,
-        squares=every,
+        squares=squares,
         is_applied=is_fine,
         moved={name: is_any(name, parameters[name] != value) for name, value in watched.items()},
         has_gradient={name: is_any(name, gradients[name] != 0) for name in watched},
-        rows=tuple((name, len(found)) for name, found in squares.items()),
+        rows=rows,
     )
     return following, report
+
+
+def _squares(gradients: Parameters) -> tuple[jax.Array, Rows]:
+    """Squares of all gradients, one after the other; for each its name, how many layers it has, and what each has.
+
+    Each operation on each parameter is a kernel that XLA must compile, and most parameters are small: so theirs are
+    joined first, and summed where they are read.
+    """
+    by_layer = {name: _by_layer(name, gradient) for name, gradient in gradients.items()}
+    small = {name: value for name, value in by_layer.items() if value.size <= LARGEST_UNSUMMED}
+    sums = {name: jnp.square(value).sum(axis=-1) for name, value in by_layer.items() if name not in small}
+    rows = [(name, len(value), 1) for name, value in sums.items()]
+    rows += [(name, len(value), value.shape[1]) for name, value in small.items()]
+    joined = [jnp.square(jnp.concatenate([value.reshape(-1) for value in small.values()]))] if small else []
+    # Barrier: XLA makes of the sum of what is joined the sum of all there was before, and squares everything twice.
+    return jax.lax.optimization_barrier(jnp.concatenate([*sums.values(), *joined])), tuple(rows)
 
 
 def _by_layer(name: str, array: Float[Array, "..."]) -> Float[Array, "rows rest"]:
