@@ -96,6 +96,15 @@ def test_norms_of_groups_make_up_the_norm_and_every_parameter_moves(full_run, on
     np.testing.assert_allclose(np.asarray(report.expert_load).sum(axis=1), 1, rtol=1e-5)
 
 
+def test_squares_are_told_by_layer_whether_they_are_summed_or_not(one_step):
+    found = jnp.array([1, jnp.nan, 1, 2, 3, 3e38, 3e38, 3e38], jnp.float32)
+    report = dataclasses.replace(one_step[1], squares=found, rows=(("large", 2, 1), ("small", 2, 3)))
+    np.testing.assert_array_equal(report.square_sums["large"], [1, np.nan])
+    assert report.square_sums["small"][0] == 6
+    assert report.is_finite["large"].tolist() == [True, False]
+    assert report.is_finite["small"].tolist() == [True, False], "in f32, as the step has summed them"
+
+
 def test_step_with_a_number_that_is_none_changes_nothing_and_names_it(full_run, make_batch):
     state = fresh(full_run)
     name = "model.layers.every.self_attn.o_proj.bias"

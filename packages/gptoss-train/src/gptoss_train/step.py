@@ -115,8 +115,8 @@ class StepReport:
 
     @property
     def is_finite(self) -> dict[str, np.ndarray]:
-        """For each parameter whether its gradient, and so the sum of its squares, is a number; one a layer."""
-        return {name: np.isfinite(found) for name, found in self.square_sums.items()}
+        """For each parameter whether its gradient, and so the sum of its squares in f32, is a number; one a layer."""
+        return {name: found <= np.finfo(np.float32).max for name, found in self.square_sums.items()}
 
     @property
     def square_sums(self) -> dict[str, np.ndarray]:

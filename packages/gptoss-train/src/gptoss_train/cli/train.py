@@ -154,7 +154,8 @@ def _train(config: "TrainConfig", method: "Method") -> None:
 
     folder = local_folder(config)
     is_reported = is_first and config.log.report
-    keep_memory()
+    if jax.default_backend() == "cpu":
+        keep_memory()
     try:
         outcome = train(run, batches, evaluation=evaluation, say=say)
     except TrainingError:

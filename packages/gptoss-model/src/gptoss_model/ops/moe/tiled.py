@@ -151,12 +151,15 @@ type Saved = tuple[Inputs, jax.Array, jax.Array]  # and the input of SwiGLU by p
 
 
 def _forward(inputs: Inputs, settings: Settings) -> tuple[jax.Array, Saved]:
+    """The same, and what the backward pass needs."""
+
     def compute(part: jax.Array, expert: Expert) -> list[jax.Array]:
         hidden = expert_hidden(part, expert)
         return [hidden, settings.output(hidden, expert)]
 
     places = _places(inputs, settings)
-    hidden, outputs = _run_in_tiles(inputs, places, settings, compute, rows=settings.training_rows)
+    columns = settings.experts(inputs.leaves).gate_up_proj_bias.shape[1], inputs.x.shape[1]
+    hidden, outputs = _run_in_tiles(inputs, places, settings, compute, columns, rows=settings.training_rows)
     outputs = _rows_at(outputs, places.ranks)
     return combine_experts(outputs, inputs.weights), (inputs, hidden, outputs)
 
@@ -173,15 +176,12 @@ def _places(inputs: Inputs, settings: Settings) -> Places:
 def _run_experts(inputs: Inputs, places: Places, settings: Settings) -> jax.Array:
     """Each expert on its run of rows: [A + 2R, D], in their order; no tile reaches the last row."""
 
+    def compute(part: jax.Array, expert: Expert) -> list[jax.Array]:
+        return [settings.apply(part, expert)]
+
     def in_tiles(done: jax.Array | int) -> jax.Array:
-        [outputs] = _run_in_tiles(
-            inputs,
-            places,
-            settings,
-            lambda part, expert: [settings.apply(part, expert)],
-            rows=settings.rows,
-            done=done,
-        )
+        columns = (inputs.x.shape[1],)
+        [outputs] = _run_in_tiles(inputs, places, settings, compute, columns, rows=settings.rows, done=done)
         return outputs
 
     if not settings.rows_in_place:
@@ -210,6 +210,7 @@ def _run_in_tiles(
     places: Places,
     settings: Settings,
     compute: Callable[[jax.Array, Expert], list[jax.Array]],
+    columns: tuple[int, ...],
     *,
     rows: int,
     done: jax.Array | int = 0,
@@ -221,6 +222,7 @@ def _run_in_tiles(
         places: Where the rows stand.
         settings: What is known beforehand.
         compute: What is wanted of an expert on a tile [rows, D].
+        columns: How many each of that has.
         rows: Of a tile.
         done: As many first rows of each run are computed elsewhere.
     """
@@ -236,11 +238,7 @@ def _run_in_tiles(
         after: list[jax.Array] = lax.fori_loop(0, -(-count // rows), tile, state)
         return after
 
-    def tile_of_any(x: jax.Array) -> list[jax.Array]:
-        return compute(x[:rows], experts.expert(jnp.int32(0), x.dtype))
-
-    shapes = jax.eval_shape(tile_of_any, x)
-    nothing = [jnp.zeros((len(x), tile.shape[1]), tile.dtype) for tile in shapes]
+    nothing = [jnp.zeros((len(x), width), x.dtype) for width in columns]
     return _for_each_expert(places.runs, done, visit, nothing)
 
 
