@@ -1,4 +1,4 @@
-"""Memory: of Python, not searched where nothing is to be found; of the C library, given back, or kept for each step."""
+"""Memory of the process: what Python goes through for garbage, and what the C library gives back or keeps."""
 
 import ctypes
 import gc

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gptoss_train.parameters import Parameters, false_names, is_stacked
+from gptoss_train.parameters import Parameters, by_layer, false_names
 from gptoss_train.step import StepReport
 
 __all__ = ["origin_of"]
@@ -43,7 +43,7 @@ def origin_of(report: StepReport, parameters: Parameters, frozen: Mapping[str, A
     values = false_names(_finite_rows({**frozen, **parameters}))
     if values:
         return f"{min(values, key=_forward_order)} holds what is no finite number"
-    gradients = false_names(report.is_finite)
+    gradients = false_names(report.squares.are_finite())
     if not gradients:
         return "the loss is no finite number"
     if np.isfinite(float(report.total_loss)):
@@ -63,10 +63,7 @@ def _finite_rows(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 @jax.jit
 def _are_finite(numbers: Parameters) -> dict[str, jax.Array]:
-    return {
-        name: jnp.isfinite(value.reshape(value.shape[0] if is_stacked(name) else 1, -1)).all(axis=-1)
-        for name, value in numbers.items()
-    }
+    return {name: jnp.isfinite(by_layer(name, value)).all(axis=-1) for name, value in numbers.items()}
 
 
 def _forward_order(name: str) -> tuple[int, int, int]:

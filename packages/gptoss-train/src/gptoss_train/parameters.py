@@ -16,12 +16,14 @@ from flax import nnx
 from gptoss_model import GptOss, LoraParam, PackedParam
 from jax.sharding import NamedSharding, Sharding
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from gptoss_train.errors import ConfigError
 
 __all__ = [
     "Parameters",
     "SplitModel",
+    "by_layer",
     "canonical_name",
     "false_names",
     "group_of",
@@ -150,6 +152,11 @@ def is_decayed(name: str) -> bool:
 def is_stacked(name: str) -> bool:
     """Whether it is a stack of layers: its first axis is the layer."""
     return EVERY_LAYER in name.split(".")
+
+
+def by_layer(name: str, array: Float[Array, "..."]) -> Float[Array, "layers rest"]:
+    """An entry a layer of a stack, or one."""
+    return array.reshape(array.shape[0] if is_stacked(name) else 1, -1)
 
 
 def layers_of(name: str, value: Any) -> int:

@@ -8,24 +8,22 @@ A step whose loss or gradient is no number leaves parameters and moments as they
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from gptoss_model import GptOss
 from gptoss_weights import layer_probe
-from jaxtyping import Array, Float
 
 from gptoss_train.batch import Batch
 from gptoss_train.config import LossConfig
+from gptoss_train.gradient_squares import GradientSquares
 from gptoss_train.loss import cross_entropy, router_losses
 from gptoss_train.memory import give_memory_back, uncollected
-from gptoss_train.parameters import Parameters, SplitModel, group_of, is_expert_matrix, is_stacked
+from gptoss_train.parameters import Parameters, SplitModel, by_layer, group_of, is_expert_matrix
 from gptoss_train.quantization import straight_through
 from gptoss_train.state import TrainState
 
@@ -42,7 +40,6 @@ REMAT_POLICIES: Mapping[str, Callable[..., bool] | None] = {
 # On a CPU most of a short run is compiling. The step's products are library calls, which LLVM does not touch; at its
 # highest level it takes a sixth longer, and the step is no faster.
 CPU_COMPILER_OPTIONS: Mapping[str, int] = {"xla_backend_optimization_level": 1}
-LARGEST_UNSUMMED = 4096  # gradients of a parameter; of more XLA's sum on a CPU is a library's, and not compiled
 SMALLEST_WEIGHT = 1e-30  # what the loss of a step with nothing to learn is divided by
 
 
@@ -66,9 +63,6 @@ class BatchLoss:
     expert_load: jax.Array
 
 
-type Rows = tuple[tuple[str, int, int], ...]
-
-
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepReport:
@@ -83,12 +77,10 @@ class StepReport:
         tokens: How many tokens were real.
         targets: How many were learnt.
         grad_norm: Of all gradients together, before clipping.
-        squares: Of the gradients, in the order of `rows`: those of a small parameter as they are, of others their sum,
-            one a layer of a stack.
+        squares: Of the gradients.
         is_applied: Whether the parameters have changed.
         moved: For each parameter whether it has changed; only of a step that is audited.
         has_gradient: For each whether its gradient is anywhere not zero, an entry a layer of a stack; likewise.
-        rows: Name of each parameter, how many layers it has, and how many squares each of them.
     """
 
     loss: jax.Array
@@ -99,34 +91,18 @@ class StepReport:
     tokens: jax.Array
     targets: jax.Array
     grad_norm: jax.Array
-    squares: jax.Array
+    squares: GradientSquares
     is_applied: jax.Array
     moved: dict[str, jax.Array]
     has_gradient: dict[str, jax.Array]
-    rows: Rows = dataclasses.field(metadata={"static": True})
 
     @property
     def grad_norms(self) -> dict[str, float]:
         """Of each group of parameters."""
         sums: dict[str, float] = {}
-        for name, found in self.square_sums.items():
+        for name, found in self.squares.sums().items():
             sums[group_of(name)] = sums.get(group_of(name), 0.0) + float(found.sum())
         return {group: math.sqrt(total) for group, total in sums.items()}
-
-    @property
-    def is_finite(self) -> dict[str, np.ndarray]:
-        """For each parameter whether its gradient, and so the sum of its squares in f32, is a number; one a layer."""
-        return {name: found <= np.finfo(np.float32).max for name, found in self.square_sums.items()}
-
-    @property
-    def square_sums(self) -> dict[str, np.ndarray]:
-        """Of each parameter's gradient, an entry a layer; on the host, for there it costs no compiling."""
-        ends = itertools.accumulate(layers * each for _, layers, each in self.rows)
-        host = np.asarray(self.squares).astype(np.float64)
-        return {
-            name: host[end - layers * each : end].reshape(layers, each).sum(axis=-1)
-            for (name, layers, each), end in zip(self.rows, ends, strict=True)
-        }
 
 
 def batch_loss(
@@ -283,12 +259,9 @@ def _applied(
     clip_norm: float | None,
     audited: bool,
 ) -> tuple[TrainState, StepReport]:
-    """The next state, if all is finite, and the report.
-
-    Squares are made once, for norms, clipping and the search for what is no number.
-    """
-    squares, rows = _squares(gradients)
-    norm = jnp.sqrt(squares.sum())
+    """The next state, if all is finite, and the report."""
+    squares = GradientSquares.of(gradients)
+    norm = squares.norm()
     total = losses.total.sum()
     is_fine = jnp.isfinite(total) & jnp.isfinite(norm)
     # As torch's clip_grad_norm_ and optax do it: nothing grows.
@@ -307,7 +280,7 @@ def _applied(
     )
 
     def is_any(name: str, flags: jax.Array) -> jax.Array:
-        return _by_layer(name, flags).any(axis=-1)
+        return by_layer(name, flags).any(axis=-1)
 
     watched = state.parameters if audited else {}
     report = StepReport(
@@ -323,27 +296,5 @@ def _applied(
         is_applied=is_fine,
         moved={name: is_any(name, parameters[name] != value) for name, value in watched.items()},
         has_gradient={name: is_any(name, gradients[name] != 0) for name in watched},
-        rows=rows,
     )
     return following, report
-
-
-def _squares(gradients: Parameters) -> tuple[jax.Array, Rows]:
-    """Squares of all gradients, one after the other; for each its name, how many layers it has, and what each has.
-
-    Each operation on each parameter is a kernel that XLA must compile, and most parameters are small: so theirs are
-    joined first, and summed where they are read.
-    """
-    by_layer = {name: _by_layer(name, gradient) for name, gradient in gradients.items()}
-    small = {name: value for name, value in by_layer.items() if value.size <= LARGEST_UNSUMMED}
-    sums = {name: jnp.square(value).sum(axis=-1) for name, value in by_layer.items() if name not in small}
-    rows = [(name, len(value), 1) for name, value in sums.items()]
-    rows += [(name, len(value), value.shape[1]) for name, value in small.items()]
-    joined = [jnp.square(jnp.concatenate([value.reshape(-1) for value in small.values()]))] if small else []
-    # Barrier: XLA makes of the sum of what is joined the sum of all there was before, and squares everything twice.
-    return jax.lax.optimization_barrier(jnp.concatenate([*sums.values(), *joined])), tuple(rows)
-
-
-def _by_layer(name: str, array: Float[Array, "..."]) -> Float[Array, "rows rest"]:
-    """An entry a layer of a stack, or one."""
-    return array.reshape(array.shape[0] if is_stacked(name) else 1, -1)
