@@ -4,7 +4,7 @@ import jax
 import pytest
 from gptoss_train.runtime import start_jax
 
-UNROLLED = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
+NOT_UNROLLED = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
 ASYNCHRONOUS = "jax_cpu_enable_async_dispatch"
 
 
@@ -19,8 +19,8 @@ def _as_it_was(monkeypatch):
 @pytest.mark.parametrize(
     ("platforms", "flags", "expected"),
     [
-        ("cpu", "", UNROLLED),
-        ("cpu", "--xla_dump_to=x", f"--xla_dump_to=x {UNROLLED}"),
+        ("cpu", "", NOT_UNROLLED),
+        ("cpu", "--xla_dump_to=x", f"--xla_dump_to=x {NOT_UNROLLED}"),
         ("cpu", "--xla_backend_extra_options=xla_cpu_fold_all_constants", None),
         ("cuda,cpu", "--xla_dump_to=x", None),
         ("tpu", "", None),
@@ -39,7 +39,7 @@ def test_without_a_word_on_platforms_what_is_installed_decides(accelerators, mon
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in accelerators else None)
     start_jax()
-    assert os.environ["XLA_FLAGS"] == ("" if accelerators else UNROLLED)
+    assert os.environ["XLA_FLAGS"] == ("" if accelerators else NOT_UNROLLED)
 
 
 @pytest.mark.parametrize("platforms", ["cpu", "cuda,cpu"])

@@ -100,7 +100,7 @@ def _forward(
 
     def visit(turn: jax.Array, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
         highest, total, found = state
-        logits, ids, _ = _chunk(hidden, matrix, turn, columns)
+        logits, ids, _, _ = _chunk(hidden, matrix, turn, columns)
         raised = jnp.maximum(highest, logits.max(axis=(1, 2)))
         total = total * jnp.exp(highest - raised) + jnp.exp(logits - raised[:, None, None]).sum(axis=(1, 2))
         is_target = ids == targets[:, None, None]
@@ -118,15 +118,13 @@ def _backward(columns: int, parts: int, saved: Saved, gradient: jax.Array) -> tu
 
     def visit(turn: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         d_hidden, d_matrix = state
-        logits, ids, start = _chunk(hidden, matrix, turn, columns)
+        logits, ids, rows, start = _chunk(hidden, matrix, turn, columns)
         is_target = ids == targets[:, None, None]
         d_logits = (jnp.exp(logits - log_sums[:, None, None]) - is_target) * gradient[:, None, None]
-        d_logits = d_logits.astype(hidden.dtype)
-        rows = lax.dynamic_slice_in_dim(matrix, start, columns, axis=1)
-        d_logits = d_logits.reshape(len(hidden), -1)
-        d_hidden += _product("mc,cd->md", d_logits, rows.astype(hidden.dtype).reshape(-1, hidden.shape[1]))
+        d_logits = d_logits.astype(hidden.dtype).reshape(len(hidden), -1)
+        d_hidden += _product("mc,cd->md", d_logits, rows)
         before = lax.dynamic_slice_in_dim(d_matrix, start, columns, axis=1)
-        after = before + _product("mc,md->cd", d_logits, hidden).reshape(rows.shape)
+        after = before + _product("mc,md->cd", d_logits, hidden).reshape(before.shape)
         return d_hidden, lax.dynamic_update_slice_in_dim(d_matrix, after, start, axis=1)
 
     nothing = jnp.zeros(hidden.shape, jnp.float32), jnp.zeros(matrix.shape, jnp.float32)
@@ -139,22 +137,24 @@ _cross_entropy.defvjp(_forward, _backward)
 
 def _chunk(
     hidden: jax.Array, matrix: jax.Array, turn: jax.Array, columns: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits [M, parts, columns], their ids [parts, columns], and where the chunk starts in each part.
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Logits [M, parts, columns], their ids [parts, columns], their rows, and where the chunk starts in each part.
+
+    The rows are those of the matrix, all parts' together, as they are multiplied.
 
     A last chunk that is not whole starts earlier rather than sticking out; what it shares with the one before is −∞
     there, and has the id of nobody.
     """
     parts, extent, width = matrix.shape
     start = jnp.minimum(turn * columns, extent - columns)
-    rows = lax.dynamic_slice_in_dim(matrix, start, columns, axis=1).astype(hidden.dtype)
-    logits = _product("md,cd->mc", hidden, rows.reshape(-1, width)).reshape(-1, parts, columns)
+    rows = lax.dynamic_slice_in_dim(matrix, start, columns, axis=1).astype(hidden.dtype).reshape(-1, width)
+    logits = _product("md,cd->mc", hidden, rows).reshape(-1, parts, columns)
     place = start + jnp.arange(columns)
     ids = jnp.arange(parts)[:, None] * extent + place
     if extent % columns == 0:
-        return logits, ids, start
+        return logits, ids, rows, start
     is_new = place >= turn * columns
-    return jnp.where(is_new, logits, -jnp.inf), jnp.where(is_new, ids, -1), start
+    return jnp.where(is_new, logits, -jnp.inf), jnp.where(is_new, ids, -1), rows, start
 
 
 def _product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:

@@ -299,9 +299,9 @@ def _bounds(positions: jax.Array, segments: jax.Array | None, rows: int) -> tupl
 
     Those of a block without tokens are `NOWHERE` and −1.
     """
-    both = positions[None] if segments is None else jnp.stack([positions, segments])
-    padded = jnp.pad(both, ((0, 0), (0, 0), (0, -both.shape[2] % rows)), constant_values=-1)
-    cut = padded.reshape(*both.shape[:2], -1, rows)
+    both = [positions] if segments is None else [positions, segments]
+    padded = jnp.stack([_padded_rows(array, rows, -1) for array in both])
+    cut = padded.reshape(*padded.shape[:2], -1, rows)
     return jnp.where(cut >= 0, cut, NOWHERE).min(axis=-1), cut.max(axis=-1)
 
 

@@ -258,12 +258,12 @@ def _backward(settings: Settings, saved: Saved, gradient: jax.Array) -> tuple[An
     def visit(number: jax.Array, first: jax.Array, count: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
         d_rows, d_experts = state
         expert = experts.expert(number, x.dtype)
+        first_half, second_half = ({name: getattr(expert, name) for name in half} for half in halves)
 
         def tile(turn: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
             d_rows, d_expert = state
             start = first + turn * R
             is_its_own = (turn * R + jnp.arange(R) < count)[:, None]
-            first_half, second_half = ({name: getattr(expert, name) for name in half} for half in halves)
             _, pull_to_hidden = jax.vjp(
                 lambda part, arrays: settings.output(part, expert._replace(**arrays)),
                 _slice(hidden, start, R),
@@ -274,12 +274,11 @@ def _backward(settings: Settings, saved: Saved, gradient: jax.Array) -> tuple[An
             )
             d_hidden, of_second = pull_to_hidden(jnp.where(is_its_own, _slice(d_outputs, start, R), 0))
             d_part, of_first = pull_to_rows(d_hidden)
-            more = {**of_first, **of_second}
             d_rows = _put(d_rows, d_part, start)
+            more = of_first | of_second
             return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
 
-        arrays = {name: getattr(expert, name) for name in trained}
-        nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), arrays)
+        nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), first_half | second_half)
         d_rows, d_expert = lax.fori_loop(0, -(-count // R), tile, (d_rows, nothing))
         written = {}
         for name, totals in d_experts.items():
