@@ -11,13 +11,13 @@ rows of all runs are computed at once (`gptoss_model.ops.moe.in_place`), and the
 
 How often the loops turn depends on the routing, which reverse-mode differentiation by JAX cannot
 know. So the backward pass is written out: it goes the same way, from the input of SwiGLU that the forward
-pass has kept, adds up the gradient of one expert in f32, and writes it to its place once. Each assignment
+pass has kept, and adds what a tile gives to the gradient of its expert, in f32, where it stands. Each assignment
 has one place among the sorted rows, so that rows come and go by gathers alone, in both directions.
 
 Memory: one decoded expert, the rows and their outputs, M·k + 2R each, and R rows inside the loop, or, of the
 rows at once, some 2·M·k with their 2F activations in f32 (64 an expert of 20b: 47 MB, of 120b 189 MB); the
 backward pass keeps its arguments, M rows, the input of SwiGLU, M·k + 2R rows of 2F, and the experts' outputs, and
-adds the gradient of one expert. Where there is one, tiles have 2R rows, in both passes.
+adds the experts' gradients in f32. Where there is one, tiles have 2R rows, in both passes.
 """
 
 import dataclasses
@@ -256,12 +256,11 @@ def _backward(settings: Settings, saved: Saved, gradient: jax.Array) -> tuple[An
     halves = [[name for name in trained if name.startswith(half)] for half in ("gate_up", "down")]
 
     def visit(number: jax.Array, first: jax.Array, count: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
-        d_rows, d_experts = state
         expert = experts.expert(number, x.dtype)
         first_half, second_half = ({name: getattr(expert, name) for name in half} for half in halves)
 
         def tile(turn: jax.Array, state: tuple[Any, ...]) -> tuple[Any, ...]:
-            d_rows, d_expert = state
+            d_rows, totals = state
             start = first + turn * R
             is_its_own = (turn * R + jnp.arange(R) < count)[:, None]
             _, pull_to_hidden = jax.vjp(
@@ -274,20 +273,17 @@ def _backward(settings: Settings, saved: Saved, gradient: jax.Array) -> tuple[An
             )
             d_hidden, of_second = pull_to_hidden(jnp.where(is_its_own, _slice(d_outputs, start, R), 0))
             d_part, of_first = pull_to_rows(d_hidden)
-            d_rows = _put(d_rows, d_part, start)
-            more = of_first | of_second
-            return d_rows, jax.tree.map(lambda total, part: total + part.astype(jnp.float32), d_expert, more)
+            for name, more in (of_first | of_second).items():
+                add = functools.partial(_add_to_entry, _place(getattr(experts, name), number))
+                totals = totals | {name: jax.tree.map(add, totals[name], more)}
+            return _put(d_rows, d_part, start), totals
 
-        nothing = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), first_half | second_half)
-        d_rows, d_expert = lax.fori_loop(0, -(-count // R), tile, (d_rows, nothing))
-        written = {}
-        for name, totals in d_experts.items():
-            place = _place(getattr(experts, name), number)
-            written[name] = jax.tree.map(functools.partial(_write_entry, place), totals, d_expert[name])
-        return d_rows, written
+        after: tuple[Any, ...] = lax.fori_loop(0, -(-count // R), tile, state)
+        return after
 
-    nowhere = jnp.zeros_like(rows), jax.tree.map(jnp.zeros_like, trained)
-    d_rows, d_experts = _for_each_expert(places.runs, 0, visit, nowhere)
+    nowhere = jnp.zeros_like(rows), jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), trained)
+    d_rows, totals = _for_each_expert(places.runs, 0, visit, nowhere)
+    d_experts = jax.tree.map(lambda total, array: total.astype(array.dtype), totals, trained)
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
     d_x = _rows_at(d_rows, places.ranks).astype(jnp.float32).sum(axis=1)
     gradients = inputs._replace(x=d_x.astype(x.dtype), weights=d_weights.astype(weights.dtype), leaves=d_leaves)
@@ -332,10 +328,11 @@ def _slice(rows: jax.Array, start: jax.Array, count: int) -> jax.Array:
     return lax.dynamic_slice_in_dim(rows, start, count, allow_negative_indices=False)
 
 
-def _write_entry(place: tuple[jax.Array, ...], total: jax.Array, part: jax.Array) -> jax.Array:
+def _add_to_entry(place: tuple[jax.Array, ...], total: jax.Array, part: jax.Array) -> jax.Array:
     starts = *place, *[jnp.int32(0)] * part.ndim
-    entry = part.astype(total.dtype).reshape((1,) * len(place) + part.shape)
-    return lax.dynamic_update_slice(total, entry, starts, allow_negative_indices=False)
+    part = part.astype(total.dtype).reshape((1,) * len(place) + part.shape)
+    before = lax.dynamic_slice(total, starts, part.shape, allow_negative_indices=False)
+    return lax.dynamic_update_slice(total, before + part, starts, allow_negative_indices=False)
 
 
 def _put(rows: jax.Array, part: jax.Array, start: jax.Array) -> jax.Array:
