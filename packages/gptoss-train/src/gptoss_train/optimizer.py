@@ -7,7 +7,7 @@ import optax
 from gptoss_train.config import OptimizerConfig
 from gptoss_train.parameters import Parameters, is_decayed
 
-__all__ = ["init_moments", "make_optimizer", "make_schedule"]
+__all__ = ["init_moments", "make_optimizer", "make_schedule", "treats_numbers_alone"]
 
 
 def make_schedule(config: OptimizerConfig, *, steps: int) -> optax.Schedule:
@@ -61,6 +61,11 @@ def make_optimizer(config: OptimizerConfig, *, steps: int) -> optax.GradientTran
                 optax.scale_by_learning_rate(rate),
             )
     return optimizer
+
+
+def treats_numbers_alone(config: OptimizerConfig) -> bool:
+    """Whether what becomes of a parameter's number follows from that number, its gradient and its moments alone."""
+    return config.name != "adafactor"  # which has moments of rows and columns
 
 
 def init_moments(optimizer: optax.GradientTransformation, parameters: Parameters) -> optax.OptState:

@@ -27,7 +27,7 @@ from gptoss_train.config import TrainConfig
 from gptoss_train.data import DataConfig
 from gptoss_train.errors import ConfigError
 from gptoss_train.initial import initial_checkpoint
-from gptoss_train.optimizer import make_optimizer, make_schedule
+from gptoss_train.optimizer import make_optimizer, make_schedule, treats_numbers_alone
 from gptoss_train.parameters import (
     Parameters,
     SplitModel,
@@ -149,6 +149,7 @@ def set_up(config: TrainConfig, method: Method, *, base: Checkpoint | None = Non
             remat=config.run.remat,
             quantization_aware=config.run.quantization_aware,
             audited=method == "lora",
+            number_by_number=mesh is None and treats_numbers_alone(config.optimizer),
         ),
         schedule=make_schedule(config.optimizer, steps=config.steps),
     )

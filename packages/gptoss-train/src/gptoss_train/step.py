@@ -19,6 +19,7 @@ from gptoss_model import GptOss
 from gptoss_weights import layer_probe
 
 from gptoss_train.batch import Batch
+from gptoss_train.by_rows import by_rows
 from gptoss_train.config import LossConfig
 from gptoss_train.gradient_squares import GradientSquares
 from gptoss_train.loss import cross_entropy, router_losses
@@ -174,6 +175,7 @@ def make_step(
     remat: str = "none",
     quantization_aware: bool = False,
     audited: bool = False,
+    number_by_number: bool = False,
 ) -> Step:
     """The compiled step: (state, frozen parameters, batch [A, B, T]) → (next state, report).
 
@@ -187,6 +189,7 @@ def make_step(
         remat: One of `REMAT_POLICIES`.
         quantization_aware: Whether experts are rounded to MXFP4 in the forward pass.
         audited: Whether the report says which parameters moved.
+        number_by_number: Whether parameters may be changed `by_rows`.
     """
 
     def loss(
@@ -216,7 +219,17 @@ def make_step(
             losses = jax.tree.map(lambda leaf: leaf[None], found)
         else:
             gradients, losses = jax.lax.scan(add, nothing, batch)
-        return _applied(state, gradients, losses, batch, weight, optimizer, clip_norm=clip_norm, audited=audited)
+        return _applied(
+            state,
+            gradients,
+            losses,
+            batch,
+            weight,
+            optimizer,
+            clip_norm=clip_norm,
+            audited=audited,
+            number_by_number=number_by_number,
+        )
 
     options = dict(CPU_COMPILER_OPTIONS) if jax.default_backend() == "cpu" else None
     return jax.jit(run, donate_argnums=0, compiler_options=options)
@@ -258,6 +271,7 @@ def _applied(
     *,
     clip_norm: float | None,
     audited: bool,
+    number_by_number: bool,
 ) -> tuple[TrainState, StepReport]:
     """The next state, if all is finite, and the report."""
     squares = GradientSquares.of(gradients)
@@ -267,14 +281,23 @@ def _applied(
     # As torch's clip_grad_norm_ and optax do it: nothing grows.
     factor = jnp.float32(1) if clip_norm is None else jnp.where(norm > clip_norm, clip_norm / norm, 1)
 
-    def change(state: TrainState) -> tuple[Parameters, Any]:
+    def change(
+        gradients: Parameters, parameters: Parameters, moments: optax.OptState
+    ) -> tuple[Parameters, optax.OptState]:
         clipped = {name: gradient * factor for name, gradient in gradients.items()}
-        wide = {name: value.astype(jnp.float32) for name, value in state.parameters.items()}
-        updates, moments = optimizer.update(clipped, state.optimizer, wide)
-        return {name: (wide[name] + updates[name]).astype(old.dtype) for name, old in state.parameters.items()}, moments
+        wide = {name: value.astype(jnp.float32) for name, value in parameters.items()}
+        updates, moments = optimizer.update(clipped, moments, wide)
+        return {name: (wide[name] + updates[name]).astype(old.dtype) for name, old in parameters.items()}, moments
 
     # A branch, not `where`: XLA would keep a copy of every moment to choose from.
-    parameters, moments = jax.lax.cond(is_fine, change, lambda state: (state.parameters, state.optimizer), state)
+    parameters, moments = jax.lax.cond(
+        is_fine,
+        by_rows(change) if number_by_number else change,
+        lambda _, parameters, moments: (parameters, moments),
+        gradients,
+        state.parameters,
+        state.optimizer,
+    )
     following = TrainState(
         step=state.step + 1, skipped=state.skipped + ~is_fine, parameters=parameters, optimizer=moments
     )
