@@ -1,8 +1,11 @@
+import importlib
+import json
 import os
+import sys
 
 import jax
 import pytest
-from gptoss_train.runtime import start_jax
+from gptoss_train.runtime import importing, start_jax
 
 NOT_UNROLLED = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
 ASYNCHRONOUS = "jax_cpu_enable_async_dispatch"
@@ -49,3 +52,23 @@ def test_on_cpus_a_step_runs_where_it_is_asked_for(platforms, monkeypatch):
     jax.config.update(ASYNCHRONOUS, True)
     start_jax()
     assert jax.config.values[ASYNCHRONOUS] == (platforms != "cpu")
+
+
+def test_imports_go_without_a_package_and_without_threads_for_numpy(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with importing(without=["this", "json"]):
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("this")
+        assert importlib.import_module("json") is json, "what is imported already stays"
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+    assert "this" not in sys.modules
+    assert sys.modules["json"] is json
+
+
+def test_a_number_of_numpys_threads_that_somebody_chose_stays(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    with importing():
+        assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"

@@ -3,7 +3,8 @@
 import gc
 import importlib.util
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,19 +18,35 @@ XLA_VARIABLE = "XLA_FLAGS"
 # On CPUs a short run is compiling for the most part. Without unrolled loops it takes six sevenths of that, and a step
 # is no slower, for what takes time in it is a library's. `jit` has no option for it.
 CPU_FLAG = "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling"
+NUMPY_THREADS = "OPENBLAS_NUM_THREADS"  # read when NumPy is imported
 ACCELERATORS = ("jax_plugins", "libtpu")  # packages without which JAX has nothing but CPUs
 
 
 @contextmanager
-def importing() -> Iterator[None]:
+def importing(*, without: Collection[str] = ()) -> Iterator[None]:
     """Imports without collecting garbage, neither now nor later: what they make stays, and is most of all there is.
 
     JAX, Flax and Orbax make a million objects. Going through them again and again is a twelfth of the way to the
-    first step.
+    first step. NumPy's products get no threads of their own, for no command asks for such products, and to begin
+    those threads wait busily for as long as it takes to import NumPy.
+
+    Args:
+        without: Packages that are not found in the meantime, unless they are imported already: those that others
+            look for only in order to add to them.
     """
-    with uncollected():
-        yield
-        gc.freeze()
+    threads = os.environ.get(NUMPY_THREADS)
+    hidden = [name for name in without if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # how Python says that there is none
+    os.environ.setdefault(NUMPY_THREADS, "1")
+    try:
+        with uncollected():
+            yield
+            gc.freeze()
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        if threads is None:
+            del os.environ[NUMPY_THREADS]
 
 
 def start_jax() -> None:

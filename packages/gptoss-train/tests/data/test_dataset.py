@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 
+import grain
 import numpy as np
 import pytest
 from gptoss_train.data import DataConfig, SyntheticConfig
@@ -124,6 +125,18 @@ def test_the_seed_decides_the_order(configs, open_with):
 
 def test_threads_change_nothing(configs, open_with):
     same(*(list(open_with(dataclasses.replace(configs["jsonl"], threads=threads))) for threads in (0, 3)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "threads", "expected"), [("synthetic", None, 0), ("text", None, 2), ("synthetic", 3, 3)]
+)
+def test_what_is_synthetic_is_made_when_it_is_asked_for(configs, open_with, monkeypatch, kind, threads, expected):
+    options = grain.ReadOptions
+    asked = []
+    monkeypatch.setattr(grain, "ReadOptions", lambda **chosen: asked.append(chosen) or options(**chosen))
+    next(iter(open_with(dataclasses.replace(configs[kind], threads=threads))))
+    assert [chosen["num_threads"] for chosen in asked] == [expected]
+    assert [bool(chosen["prefetch_buffer_size"]) for chosen in asked] == [expected > 0]
 
 
 def test_without_a_number_of_epochs_there_is_no_end(open_with):
@@ -303,6 +316,4 @@ def test_numbers_out_of_their_range_are_refused(open_with, options):
 
 
 def test_grain_and_orbax_can_save_the_iterator(open_with):
-    import grain
-
     assert isinstance(iter(open_with(SYNTHETIC)), grain.DatasetIterator)

@@ -126,8 +126,10 @@ def _train(config: "TrainConfig", method: "Method") -> None:
 
     from gptoss_train.runtime import importing, start_jax
 
-    with importing():
+    is_saved = config.checkpoint.mode != "off"
+    with importing(without=[] if is_saved else ["orbax.checkpoint"]):
         start_jax()
+        import grain  # noqa: F401 - which looks for Orbax, and that takes as long as grain
         import jax
 
         from gptoss_train.errors import TrainingError
@@ -138,7 +140,7 @@ def _train(config: "TrainConfig", method: "Method") -> None:
         from gptoss_train.run_places import check_not_saved, local_folder, located, run_folder
         from gptoss_train.setup import open_data, open_held_out, set_up
 
-    if config.checkpoint.mode != "off":
+    if is_saved:
         located(run_folder(config))  # or refused, before anything is loaded
     else:
         check_not_saved(config)

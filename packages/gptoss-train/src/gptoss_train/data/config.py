@@ -149,7 +149,8 @@ class DataConfig:
             nothing else is an error.
         packing: How samples share a row: `best_fit`, `first_fit`, or `none`, one sample a row.
         packing_window: Samples that are packed at a time, and whose rows are shuffled among each other.
-        threads: Threads that read and tokenize ahead; 0 reads when asked.
+        threads: Threads that read and tokenize ahead; 0 reads when asked. null: two, and none for what is synthetic,
+            which is sooner made than handed over.
     """
 
     source: Literal["synthetic", "text", "jsonl", "huggingface"] = "synthetic"
@@ -169,7 +170,7 @@ class DataConfig:
     without_loss: Literal["keep", "drop"] = "keep"
     packing: Literal["best_fit", "first_fit", "none"] = "best_fit"
     packing_window: int = 256
-    threads: int = 2
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         needs_files, has_name = self.source in ("text", "jsonl"), self.huggingface.name is not None
@@ -190,7 +191,7 @@ class DataConfig:
                     f"epochs: expected null, or 1 or more, found {self.epochs}",
                 ),
                 (self.packing_window < 1, f"packing_window: expected 1 or more, found {self.packing_window}"),
-                (self.threads < 0, f"threads: expected 0 or more, found {self.threads}"),
+                ((self.threads or 0) < 0, f"threads: expected 0 or more, found {self.threads}"),
                 (
                     self.overlong == "split" and self.format == "conversation",
                     "overlong: a conversation cannot be split; expected 'cut' or 'drop'",

@@ -15,6 +15,8 @@ from gptoss_train.data.rows import RowIterator
 
 __all__ = ["Dataset"]
 
+THREADS = 2  # that read ahead, where nothing is said
+
 
 class Dataset:
     """What `open_dataset` opens: batches by iterating over it, each iterator from the beginning.
@@ -71,9 +73,11 @@ class Dataset:
         if config.shuffle:
             records = records.shuffle(self._seed % 2**32)
         records = records.repeat(config.epochs).map(self._reader)
+        threads = config.threads
+        if threads is None:
+            threads = 0 if config.source == "synthetic" else THREADS
         # While a window is learnt from, the next one is read.
-        ahead = config.packing_window if config.threads else 0
-        options = grain.ReadOptions(num_threads=config.threads, prefetch_buffer_size=ahead)
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=config.packing_window if threads else 0)
         return records.to_iter_dataset(options).__iter__()
 
     def _row_iterator(self, records: grain.DatasetIterator[ReadRecord]) -> RowIterator:
