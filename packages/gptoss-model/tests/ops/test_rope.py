@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,6 +38,20 @@ def test_rotation_pairs_the_halves_not_the_neighbours(rng):
     turned = (x[..., :32] + 1j * x[..., 32:]) * (np.asarray(cos) + 1j * np.asarray(sin))[:, :, None]
     actual = apply_rope(jnp.asarray(x), cos, sin)
     np.testing.assert_allclose(actual, np.concatenate([turned.real, turned.imag], -1), rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_is_turned_back(rng):
+    x, gradient = rng.standard_normal((2, 1, 5, 3, 64)).astype(np.float32)
+    cos, sin = cos_sin(range(7, 12), concentration=1.25)
+    _, pull = jax.vjp(lambda x: apply_rope(x, cos, sin), jnp.asarray(x))
+    angles = np.asarray(cos)[:, :, None] - 1j * np.asarray(sin)[:, :, None]
+    turned = (gradient[..., :32] + 1j * gradient[..., 32:]) * angles
+    np.testing.assert_allclose(
+        pull(jnp.asarray(gradient))[0], np.concatenate([turned.real, turned.imag], -1), atol=1e-5
+    )
+    narrow = jnp.asarray(x, jnp.bfloat16)
+    turned, pull = jax.vjp(lambda x: apply_rope(x, cos, sin), narrow)
+    assert {turned.dtype, pull(narrow)[0].dtype} == {jnp.dtype("bfloat16")}
 
 
 @pytest.mark.parametrize("shift", [1, 977])

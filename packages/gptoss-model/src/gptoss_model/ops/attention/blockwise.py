@@ -278,15 +278,14 @@ def cut_into_blocks(
     rows, columns = min(most_rows, T), min(columns, S)
     lowest_query, highest_query = _bounds(query_positions, segments, rows)
     lowest_key, highest_key = _bounds(key_positions, segments, columns)
-    meets = lowest_key[..., None, :] <= highest_query[..., None]
-    is_visited = meets.all(axis=0)
+    is_hidden = (lowest_key[..., None, :] > highest_query[..., None]).any(axis=0)
     if window is not None:
-        is_visited &= highest_key[0, :, None] > lowest_query[0, :, :, None] - window
+        is_hidden |= highest_key[0, :, None] <= lowest_query[0, :, :, None] - window
     if segments is not None:
-        is_visited &= highest_key[1, :, None] >= lowest_query[1, :, :, None]
-    is_visited = is_visited.any(axis=0)
-    visited = jnp.argsort(~is_visited, axis=1, stable=True).astype(jnp.int32)
-    return Blocks(rows, columns, visited, is_visited.sum(axis=1, dtype=jnp.int32))
+        is_hidden |= highest_key[1, :, None] < lowest_query[1, :, :, None]
+    is_hidden = is_hidden.all(axis=0)
+    visited = jnp.argsort(is_hidden, axis=1, stable=True).astype(jnp.int32)
+    return Blocks(rows, columns, visited, is_hidden.shape[1] - is_hidden.sum(axis=1, dtype=jnp.int32))
 
 
 def _power_of_two(number: int) -> int:

@@ -179,13 +179,13 @@ def _run_experts(inputs: Inputs, places: Places, settings: Settings) -> jax.Arra
     def compute(part: jax.Array, expert: Expert) -> list[jax.Array]:
         return [settings.apply(part, expert)]
 
-    def in_tiles(done: jax.Array | int) -> jax.Array:
+    def in_tiles(done: jax.Array | None) -> jax.Array:
         columns = (inputs.x.shape[1],)
         [outputs] = _run_in_tiles(inputs, places, settings, compute, columns, rows=settings.rows, done=done)
         return outputs
 
     if not settings.rows_in_place:
-        return in_tiles(0)
+        return in_tiles(None)
     runs, experts = places.runs, settings.experts(inputs.leaves)
     are_many = (runs > 0).sum() >= LEAST_SHARE_IN_PLACE * experts.count
     outputs = in_tiles(jnp.where(are_many, settings.rows_in_place, 0))
@@ -213,7 +213,7 @@ def _run_in_tiles(
     columns: tuple[int, ...],
     *,
     rows: int,
-    done: jax.Array | int = 0,
+    done: jax.Array | None = None,
 ) -> list[jax.Array]:
     """What is computed of each expert's run of rows, tile by tile: [A + 2R, columns] each, in their order.
 
@@ -282,7 +282,7 @@ def _backward(settings: Settings, saved: Saved, gradient: jax.Array) -> tuple[An
         return after
 
     nowhere = jnp.zeros_like(rows), jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), trained)
-    d_rows, totals = _for_each_expert(places.runs, 0, visit, nowhere)
+    d_rows, totals = _for_each_expert(places.runs, None, visit, nowhere)
     d_experts = jax.tree.map(lambda total, array: total.astype(array.dtype), totals, trained)
     d_leaves = jax.tree.leaves(_as_experts(experts, d_experts))
     d_x = _rows_at(d_rows, places.ranks).astype(jnp.float32).sum(axis=1)
@@ -294,12 +294,12 @@ _mix_experts.defvjp(_forward, _backward)
 
 
 def _for_each_expert[S](
-    runs: jax.Array, done: jax.Array | int, visit: Callable[[jax.Array, jax.Array, jax.Array, S], S], state: S
+    runs: jax.Array, done: jax.Array | None, visit: Callable[[jax.Array, jax.Array, jax.Array, S], S], state: S
 ) -> S:
     """Calls `visit` for each expert that has rows besides those done, in order: its number, their first and count."""
-    rest = jnp.maximum(runs - done, 0)
+    rest = runs if done is None else jnp.maximum(runs - done, 0)
     those_with_any_first = jnp.argsort(rest == 0, stable=True)
-    starts = jnp.cumsum(runs) - runs + done
+    starts = jnp.cumsum(runs) - (runs if done is None else runs - done)
 
     def step(turn: jax.Array, state: S) -> S:
         number = _entry(those_with_any_first, turn)
