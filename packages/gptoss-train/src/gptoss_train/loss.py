@@ -49,10 +49,10 @@ def router_losses(
     count = jnp.maximum(weight.sum(), 1)
     _, chosen = lax.top_k(logits, experts_per_token)
     hits = (chosen[..., None] == jnp.arange(E)).any(axis=-2).astype(jnp.float32)
-    assigned = jnp.einsum("lbte,bt->le", hits, weight) / count
+    assigned = (hits * weight[..., None]).sum(axis=(1, 2)) / count
     log_sums = jax.nn.logsumexp(logits, axis=-1)
     probabilities = jnp.exp(logits - log_sums[..., None])
-    probability = jnp.einsum("lbte,bt->le", probabilities, weight) / count
+    probability = (probabilities * weight[..., None]).sum(axis=(1, 2)) / count
     return RouterLosses(
         load_balance=E * (assigned * probability).sum(axis=-1).mean(),
         z=(jnp.square(log_sums) * weight).sum(axis=(1, 2)).mean() / count,
