@@ -217,7 +217,7 @@ def _backward(window: int | jax.Array | None, saved: Saved, gradient: jax.Array)
 
     def attend(
         sums: tuple[jax.Array, jax.Array], block: tuple[Any, ...]
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         number, log_sum, visited, count = block
         queries = QueryBlock.of(padded, number, blocks.queries)
         gradients, deltas = (_heads_of_block(array, number, blocks.queries, K) for array in (gradient, delta))
@@ -236,18 +236,18 @@ def _backward(window: int | jax.Array | None, saved: Saved, gradient: jax.Array)
             return d_q, d_k, d_v
 
         d_q, *sums_after = lax.fori_loop(0, count, visit, (jnp.zeros(gradients.shape, jnp.float32), *sums))
-        sink = sinks.astype(jnp.float32).reshape(K, N // K, 1)
-        d_sinks = -(jnp.exp(sink - log_sum) * deltas[..., 0]).sum(axis=(0, 3))
-        return (sums_after[0], sums_after[1]), (d_q, d_sinks)
+        return (sums_after[0], sums_after[1]), d_q
 
     B, S = inputs.keys.shape[-4:-2]
     nothing = jnp.zeros((B, K, S, H), jnp.float32), jnp.zeros((B, K, S, H), jnp.float32)
-    (d_k, d_v), (d_q, d_sinks) = lax.scan(attend, nothing, (blocks.numbers, log_sums, blocks.visited, blocks.counts))
+    (d_k, d_v), d_q = lax.scan(attend, nothing, (blocks.numbers, log_sums, blocks.visited, blocks.counts))
+    deltas = delta.reshape(B, -1, blocks.queries, K, N // K).transpose(1, 0, 3, 4, 2)  # as the log-sums stand
+    d_sinks = -(jnp.exp(sinks.astype(jnp.float32).reshape(K, N // K, 1) - log_sums) * deltas).sum(axis=(0, 1, 4))
     gradients = inputs._replace(
         q=_join_queries(d_q, q.shape[1]).astype(q.dtype),
         keys=_in_place(inputs.keys, inputs.key_row, d_k.swapaxes(1, 2)),
         values=_in_place(inputs.values, inputs.value_row, d_v.swapaxes(1, 2)),
-        sinks=d_sinks.sum(axis=0).reshape(N).astype(sinks.dtype),
+        sinks=d_sinks.reshape(N).astype(sinks.dtype),
     )
     return (without_integers(gradients),)
 
