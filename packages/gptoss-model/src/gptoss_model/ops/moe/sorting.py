@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Int
 
 from gptoss_model.ops.moe.experts import has_expert
@@ -27,8 +26,7 @@ class SortedAssignments(NamedTuple):
 
 def sort_by_expert(indices: Int[Array, "M k"], count: int) -> SortedAssignments:
     """Sorts assignments to `count` experts, or to nobody."""
-    # Barrier: it is used in two shapes, and would be computed for each.
-    chosen = lax.optimization_barrier(jnp.where(has_expert(indices, count), indices, count).reshape(-1))
+    chosen = jnp.where(has_expert(indices, count), indices, count).reshape(-1)
     runs = jnp.zeros(count + 1, jnp.int32).at[chosen].add(1, mode="promise_in_bounds", wrap_negative_indices=False)
     runs = runs[:count]
     return SortedAssignments(chosen, jnp.argsort(chosen, stable=True), runs)
