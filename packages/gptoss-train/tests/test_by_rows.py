@@ -42,6 +42,7 @@ def test_what_treats_numbers_alone_does_by_rows_what_it_does(name):
     assert jax.tree.structure(found(*before)) == jax.tree.structure(change(*before))
 
 
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="XLA of older releases takes the shapes in again")
 def test_shapes_of_one_size_are_one_loop():
     """The compiler does not take the shapes in again."""
     _, change, before = a_change("adamw")
