@@ -30,7 +30,7 @@ from gptoss_train.resuming import check_same_run
 from gptoss_train.run_places import check_not_saved, local_folder, run_folder
 from gptoss_train.sample_counts import SampleCounts
 from gptoss_train.setup import Run
-from gptoss_train.signals import stop_requests
+from gptoss_train.signals import StopRequest, WaitEnded, stop_requests
 from gptoss_train.sinks import MetricSink, open_sinks
 from gptoss_train.state import TrainState
 from gptoss_train.step import Step, StepReport, compiled_for
@@ -135,7 +135,7 @@ def train(
                 sinks.append(sink)
                 closing.callback(sink.close)
         with stop_requests() as request:
-            return _steps(run, state, batches, checkpoints, evaluation, sinks, request.wanted, say)
+            return _steps(run, state, batches, checkpoints, evaluation, sinks, request, say)
 
 
 def _steps(
@@ -145,7 +145,7 @@ def _steps(
     checkpoints: "Checkpoints | None",
     evaluation: Evaluation | None,
     sinks: list[MetricSink],
-    stop_signal: Callable[[], Signals | None],
+    request: StopRequest,
     say: Callable[[str], object],
 ) -> Outcome:
     config = run.config
@@ -163,10 +163,14 @@ def _steps(
     for step in range(first_step + 1, config.steps + 1):
         started = time.perf_counter()
         try:
-            batch = next(batches)
+            with request.waiting():
+                batch = next(batches)
         except StopIteration:
             is_out_of_data = True
             say(f"the data ended after {step - 1} of {config.steps} steps; data.epochs: null goes on without end")
+            break
+        except WaitEnded as ended:
+            received = ended.signal
             break
         counts.note()
         skipped_before = int(state.skipped)
@@ -198,16 +202,18 @@ def _steps(
             held_out_counts.note()
         for sink in sinks:
             sink.write(line)
-        received = stop_signal()
+        received = request.wanted()
         if checkpoints is not None and (checkpoints.is_due(step) or is_last or received or failure):
             checkpoints.save(state, batches.get_state(), identity)
         if failure:
             break
         if received:
-            say(f"stopped by {received.name} after step {step}" + ("" if checkpoints is None else ", saved"))
             break
-    if is_out_of_data and checkpoints is not None and int(state.step) > first_step:
+    done = int(state.step)
+    if (is_out_of_data or received) and checkpoints is not None and done > first_step:
         checkpoints.save(state, batches.get_state(), identity)
+    if received:
+        say(f"stopped by {received.name} after step {done}" + (", saved" if checkpoints is not None and done else ""))
     if checkpoints is not None:
         checkpoints.wait()
     if failure:

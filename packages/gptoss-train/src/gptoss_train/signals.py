@@ -1,4 +1,7 @@
-"""SIGTERM and SIGINT as a wish that the loop asks for between two steps, on all hosts together."""
+"""SIGTERM and SIGINT as a wish that the loop asks for between two steps, on all hosts together.
+
+Where one process waits for data, that may take as long as it likes: there the wish ends the waiting.
+"""
 
 import contextlib
 import signal
@@ -10,7 +13,19 @@ import jax
 import numpy as np
 from gptoss_weights.cli_errors import received_signal
 
-__all__ = ["StopRequest", "stop_requests"]
+__all__ = ["StopRequest", "WaitEnded", "stop_requests"]
+
+
+class WaitEnded(BaseException):
+    """A signal has come while the loop was waiting; no `except Exception` on the way is meant.
+
+    Attributes:
+        signal: Which.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(self.signal.name)
 
 
 class StopRequest:
@@ -18,10 +33,35 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._signal = 0
+        self._ends_waiting = False
 
     def note(self, number: int) -> None:
-        """Takes a signal down."""
+        """Takes a signal down.
+
+        Raises:
+            WaitEnded: the loop is `waiting`.
+        """
         self._signal = number
+        if self._ends_waiting:
+            raise WaitEnded(number)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """What a signal ends at once, if there is no other process that would wait for this one.
+
+        Raises:
+            WaitEnded: by a signal, or by one that has come before.
+        """
+        if jax.process_count() > 1:
+            yield
+            return
+        self._ends_waiting = True
+        try:
+            if self._signal:
+                raise WaitEnded(self._signal)
+            yield
+        finally:
+            self._ends_waiting = False
 
     def wanted(self) -> signal.Signals | None:
         """The signal that came to this process, or to any other: all must ask at the same step."""
@@ -46,8 +86,8 @@ def stop_requests() -> Iterator[StopRequest]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def note(number: int, _frame: FrameType | None) -> None:
-        request.note(number)
         signal.signal(number, previous[signal.Signals(number)])
+        request.note(number)
 
     for number in previous:
         signal.signal(number, note)

@@ -48,6 +48,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         self._batch_size, self._length = batch_size, sequence_length
         share = batch_size // shard_count
         self._share = slice(shard_index * share, (shard_index + 1) * share)
+        self._before: dict[str, Any] | None = None
 
     @property
     def statistics(self) -> DataStatistics:
@@ -55,6 +56,17 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         return self._rows.statistics
 
     def __next__(self) -> Batch:
+        self._before = self._rows.get_state()
+        batch = self._read()
+        self._before = None
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        """The position, in JSON's values, the same on all shards; behind the last whole batch, if one is broken off."""
+        rows = self._rows.get_state() if self._before is None else self._before
+        return {"identity": self._identity(), "rows": rows}
+
+    def _read(self) -> Batch:
         rows: list[Row] = []
         while len(rows) < self._batch_size:
             try:
@@ -78,10 +90,6 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         rows += [()] * (self._batch_size - len(rows))
         return make_batch(rows[self._share], self._length)
 
-    def get_state(self) -> dict[str, Any]:
-        """The position, in JSON's values, the same on all shards."""
-        return {"identity": self._identity(), "rows": self._rows.get_state()}
-
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position.
 
@@ -95,6 +103,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
                 found=state.get("identity"),
                 fix="Give the data, data config, sequence_length and seed of that run, or start the data anew.",
             )
+        self._before = None
         try:
             self._rows.set_state(state["rows"])
         except (ValueError, IndexError, StopIteration) as error:
