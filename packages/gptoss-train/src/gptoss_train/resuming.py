@@ -18,7 +18,7 @@ __all__ = ["check_same_run"]
 ANOTHER_NAME = "Give the config of that run, or another run_name."
 MOST_NAMED = 3
 # Keys, or the sections that begin them, which decide nothing of what is learnt.
-_WITHOUT_EFFECT = {"output", "run_name", "checkpoint", "evaluation", "log"}
+_WITHOUT_EFFECT = {"output", "run_name", "checkpoint", "evaluation", "log", "data.threads"}
 # Keys that change the order of sums, and so the last bits alone.
 _ROUNDING = {
     "gradient_accumulation",
@@ -96,7 +96,9 @@ def _check_parameters(saved: "SavedRun", run: Run, where: str) -> None:
 
 
 def _warn_of(changes: Mapping[str, tuple[Any, Any]]) -> None:
-    changed = {key: values for key, values in changes.items() if key.partition(".")[0] not in _WITHOUT_EFFECT}
+    changed = {
+        key: values for key, values in changes.items() if _WITHOUT_EFFECT.isdisjoint({key, key.partition(".")[0]})
+    }
     decisive = {key: values for key, values in changed.items() if key not in _ROUNDING}
     for keys, consequence in (
         (decisive, "so not as it would have"),

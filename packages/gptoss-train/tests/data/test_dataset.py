@@ -8,6 +8,7 @@ import grain
 import numpy as np
 import pytest
 from gptoss_train.data import DataConfig, SyntheticConfig
+from gptoss_train.data.reading import RecordReader
 from gptoss_weights import CheckpointError
 
 SYNTHETIC = DataConfig(
@@ -39,6 +40,14 @@ def configs(write_jsonl, tmp_path):
         "first fit, in order": dataclasses.replace(SYNTHETIC, packing="first_fit", shuffle=False),
         "dropping": dataclasses.replace(SYNTHETIC, overlong="drop"),
     }
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What grain is asked to read ahead."""
+    options, asked = grain.ReadOptions, []
+    monkeypatch.setattr(grain, "ReadOptions", lambda **chosen: asked.append(chosen) or options(**chosen))
+    return asked
 
 
 KINDS = ["synthetic", "text", "jsonl", "conversations", "unpacked", "first fit, in order", "dropping"]
@@ -127,13 +136,41 @@ def test_threads_change_nothing(configs, open_with):
     same(*(list(open_with(dataclasses.replace(configs["jsonl"], threads=threads))) for threads in (0, 3)))
 
 
+@pytest.mark.parametrize("read_before", range(13))
+def test_a_batch_that_is_broken_off_is_still_to_come(configs, open_with, monkeypatch, read_before):
+    """A signal comes while a record is read; often the batch has rows of the window before."""
+    dataset = open_with(dataclasses.replace(configs["jsonl"], threads=0, packing_window=2))
+    whole = list(dataset)
+    read, count = RecordReader.__call__, itertools.count()
+
+    def broken_off(reader, record):
+        if next(count) == read_before:
+            raise KeyboardInterrupt
+        return read(reader, record)
+
+    iterator, taken = iter(dataset), []
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordReader, "__call__", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            taken.extend(iterator)
+    again = iter(dataset)
+    again.set_state(iterator.get_state())
+    same([*taken, *again], whole)
+
+
+@pytest.mark.parametrize(
+    ("threads", "window", "read_ahead"), [(2, 10**9, (2, 13)), (2, 1, (1, 1)), (100, 5, (5, 5)), (0, 5, (0, 0))]
+)
+def test_no_more_is_read_ahead_than_an_epoch_has(configs, open_with, asked, threads, window, read_ahead):
+    """However large a window may be; and by no more threads than records."""
+    next(iter(open_with(dataclasses.replace(configs["jsonl"], epochs=None, threads=threads, packing_window=window))))
+    assert [(chosen["num_threads"], chosen["prefetch_buffer_size"]) for chosen in asked] == [read_ahead]
+
+
 @pytest.mark.parametrize(
     ("kind", "threads", "expected"), [("synthetic", None, 0), ("text", None, 2), ("synthetic", 3, 3)]
 )
-def test_what_is_synthetic_is_made_when_it_is_asked_for(configs, open_with, monkeypatch, kind, threads, expected):
-    options = grain.ReadOptions
-    asked = []
-    monkeypatch.setattr(grain, "ReadOptions", lambda **chosen: asked.append(chosen) or options(**chosen))
+def test_what_is_synthetic_is_made_when_it_is_asked_for(configs, open_with, asked, kind, threads, expected):
     next(iter(open_with(dataclasses.replace(configs[kind], threads=threads))))
     assert [chosen["num_threads"] for chosen in asked] == [expected]
     assert [bool(chosen["prefetch_buffer_size"]) for chosen in asked] == [expected > 0]

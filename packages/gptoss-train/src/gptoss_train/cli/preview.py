@@ -26,7 +26,7 @@ __all__ = ["preview_command"]
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="Records that the statistics cover; all, if there are fewer.",
+    help="Records that the statistics cover, up to the end of a packing window; all, if there are fewer.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the statistics as a JSON document.")
 def preview_command(

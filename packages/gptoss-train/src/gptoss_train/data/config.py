@@ -149,8 +149,8 @@ class DataConfig:
             nothing else is an error.
         packing: How samples share a row: `best_fit`, `first_fit`, or `none`, one sample a row.
         packing_window: Samples that are packed at a time, and whose rows are shuffled among each other.
-        threads: Threads that read and tokenize ahead; 0 reads when asked. null: two, and none for what is synthetic,
-            which is sooner made than handed over.
+        threads: Threads that read and tokenize ahead, a window but no more than 1024 records; 0 reads when asked.
+            null: two, and none for what is synthetic, which is sooner made than handed over.
     """
 
     source: Literal["synthetic", "text", "jsonl", "huggingface"] = "synthetic"

@@ -16,6 +16,7 @@ from gptoss_train.data.rows import RowIterator
 __all__ = ["Dataset"]
 
 THREADS = 2  # that read ahead, where nothing is said
+MOST_AHEAD = 1024  # records that they read ahead
 
 
 class Dataset:
@@ -76,8 +77,9 @@ class Dataset:
         threads = config.threads
         if threads is None:
             threads = 0 if config.source == "synthetic" else THREADS
-        # While a window is learnt from, the next one is read.
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=config.packing_window if threads else 0)
+        # While a window is learnt from, the next one is read. All that is to be read ahead is asked for at once.
+        ahead = min(config.packing_window, self.records_per_epoch, MOST_AHEAD) if threads else 0
+        options = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
         return records.to_iter_dataset(options).__iter__()
 
     def _row_iterator(self, records: grain.DatasetIterator[ReadRecord]) -> RowIterator:
