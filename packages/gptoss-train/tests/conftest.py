@@ -106,7 +106,7 @@ class CountedBatches:
     """Batches by number, with grain's protocol: what a dataset's iterator is to the loop."""
 
     def __init__(self, make: Callable[..., Batch], *, most: int | None = None) -> None:
-        self._make, self._most, self.position = make, most, 0
+        self._make, self._most, self.position, self.start = make, most, 0, 0
 
     def __next__(self) -> Batch:
         if self.position == self._most:
@@ -117,8 +117,11 @@ class CountedBatches:
     def get_state(self) -> dict[str, Any]:
         return {"position": self.position}
 
+    def get_state_after(self, batches: int) -> dict[str, Any]:
+        return {"position": self.start + batches}
+
     def set_state(self, state: dict[str, Any]) -> None:
-        self.position = state["position"]
+        self.position = self.start = state["position"]
 
 
 @pytest.fixture(scope="session")

@@ -71,9 +71,10 @@ def test_run_that_is_stopped_and_goes_on_is_the_run_that_was_not(full_run, whole
 
     class Stopping(type(make_batches())):
         def __next__(self):
-            if self.position == 2:
+            batch = super().__next__()
+            if self.position == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return super().__next__()
+            return batch
 
     batches = make_batches()
     batches.__class__ = Stopping
@@ -205,6 +206,24 @@ def test_run_that_goes_on_with_another_config_warns_of_what_is_other(full_run, w
     run = fresh(full_run, output=whole[0].config.output, seed=7, steps=6, data=threads)
     with pytest.warns(GptOssWarning, match=r"goes on with another config, so not as it would have: seed was 0, is 7$"):
         train(run, make_batches())
+
+
+def test_batches_that_only_know_where_they_are_are_learnt_from_before_a_signal_counts(full_run, make_batches, tmp_path):
+    class Plain:
+        def __init__(self, batches):
+            self._batches = batches
+            self.get_state, self.set_state = batches.get_state, batches.set_state
+
+        def __next__(self):
+            batch = next(self._batches)
+            if self._batches.position == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return batch
+
+    said = []
+    stopped = train(fresh(full_run, output=str(tmp_path)), Plain(make_batches()), say=said.append)
+    assert int(stopped.state.step) == 2
+    assert said[-1] == "stopped by SIGTERM after step 2, saved"
 
 
 def test_older_checkpoints_go_and_chosen_ones_stay(full_run, make_batches, tmp_path):

@@ -44,7 +44,8 @@ __all__ = ["BatchIterator", "Outcome", "train"]
 class BatchIterator(Protocol):
     """Batches [B, T] of this process's rows, with grain's position.
 
-    Those of `gptoss_train.data` have `statistics` too, which the metrics then tell.
+    Those of `gptoss_train.data` have `statistics` too, which the metrics then tell, and `get_state_after`, without which
+    a signal waits for the next batch and its step.
     """
 
     def __next__(self) -> Batch:
@@ -163,7 +164,7 @@ def _steps(
     for step in range(first_step + 1, config.steps + 1):
         started = time.perf_counter()
         try:
-            with request.waiting():
+            with request.waiting() if hasattr(batches, "get_state_after") else contextlib.nullcontext():
                 batch = next(batches)
         except StopIteration:
             is_out_of_data = True
@@ -204,14 +205,14 @@ def _steps(
             sink.write(line)
         received = request.wanted()
         if checkpoints is not None and (checkpoints.is_due(step) or is_last or received or failure):
-            checkpoints.save(state, batches.get_state(), identity)
+            checkpoints.save(state, _position(batches, learnt=step - first_step), identity)
         if failure:
             break
         if received:
             break
     done = int(state.step)
     if (is_out_of_data or received) and checkpoints is not None and done > first_step:
-        checkpoints.save(state, batches.get_state(), identity)
+        checkpoints.save(state, _position(batches, learnt=done - first_step), identity)
     if received:
         say(f"stopped by {received.name} after step {done}" + (", saved" if checkpoints is not None and done else ""))
     if checkpoints is not None:
@@ -230,6 +231,12 @@ def _steps(
         statistics=counts.statistics,
         held_out=held_out_counts.statistics,
     )
+
+
+def _position(batches: BatchIterator, *, learnt: int) -> dict[str, Any]:
+    """Behind the batches that were learnt from: a last one may have been broken off, or may have come with a signal."""
+    after: Callable[[int], dict[str, Any]] | None = getattr(batches, "get_state_after", None)
+    return batches.get_state() if after is None else after(learnt)
 
 
 def _on_nonfinite(

@@ -43,6 +43,7 @@ class StopRequest:
         """
         self._signal = number
         if self._ends_waiting:
+            self._ends_waiting = False
             raise WaitEnded(number)
 
     @contextlib.contextmanager

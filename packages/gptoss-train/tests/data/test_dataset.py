@@ -154,8 +154,23 @@ def test_a_batch_that_is_broken_off_is_still_to_come(configs, open_with, monkeyp
         with pytest.raises(KeyboardInterrupt):
             taken.extend(iterator)
     again = iter(dataset)
-    again.set_state(iterator.get_state())
+    again.set_state(json.loads(json.dumps(iterator.get_state_after(len(taken)))))
     same([*taken, *again], whole)
+
+
+def test_the_position_is_known_behind_the_last_batch_and_behind_the_one_before(open_with):
+    """A signal may come with a batch, which then nobody learns from."""
+    dataset = open_with(SYNTHETIC)
+    whole, iterator = list(dataset), iter(dataset)
+    iterator.set_state(dict(iterator.get_state_after(0)))
+    for given in range(1, 4):
+        next(iterator)
+        for learnt in (given - 1, given):
+            again = iter(dataset)
+            again.set_state(iterator.get_state_after(learnt))
+            same(list(again), whole[learnt:])
+    with pytest.raises(ValueError, match="position behind batch 1 is not known, when 3 were asked for"):
+        iterator.get_state_after(1)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         self._batch_size, self._length = batch_size, sequence_length
         share = batch_size // shard_count
         self._share = slice(shard_index * share, (shard_index + 1) * share)
-        self._before: dict[str, Any] | None = None
+        self._asked = 0, rows.get_state()  # for how many batches, and the position before the last of them
 
     @property
     def statistics(self) -> DataStatistics:
@@ -56,17 +56,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         return self._rows.statistics
 
     def __next__(self) -> Batch:
-        self._before = self._rows.get_state()
-        batch = self._read()
-        self._before = None
-        return batch
-
-    def get_state(self) -> dict[str, Any]:
-        """The position, in JSON's values, the same on all shards; behind the last whole batch, if one is broken off."""
-        rows = self._rows.get_state() if self._before is None else self._before
-        return {"identity": self._identity(), "rows": rows}
-
-    def _read(self) -> Batch:
+        self._asked = self._asked[0] + 1, self._rows.get_state()
         rows: list[Row] = []
         while len(rows) < self._batch_size:
             try:
@@ -90,6 +80,21 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
         rows += [()] * (self._batch_size - len(rows))
         return make_batch(rows[self._share], self._length)
 
+    def get_state(self) -> dict[str, Any]:
+        """The position, in JSON's values, the same on all shards."""
+        return {"identity": self._identity(), "rows": self._rows.get_state()}
+
+    def get_state_after(self, batches: int) -> dict[str, Any]:
+        """The position behind so many batches since the beginning, or since `set_state`.
+
+        Args:
+            batches: As many as were asked for, or one less: the last one was broken off, or came too late.
+        """
+        asked, before = self._asked
+        if batches not in (asked - 1, asked):
+            raise ValueError(f"the position behind batch {batches} is not known, when {asked} were asked for")
+        return {"identity": self._identity(), "rows": self._rows.get_state() if batches == asked else before}
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position.
 
@@ -103,7 +108,6 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
                 found=state.get("identity"),
                 fix="Give the data, data config, sequence_length and seed of that run, or start the data anew.",
             )
-        self._before = None
         try:
             self._rows.set_state(state["rows"])
         except (ValueError, IndexError, StopIteration) as error:
@@ -112,6 +116,7 @@ class BatchIterator(grain.DatasetIterator[Batch]):  # type: ignore[misc]  # grai
                 found=str(error) or None,
                 fix="Give no fewer epochs than it was saved with.",
             ) from None
+        self._asked = 0, self._rows.get_state()
 
     def __str__(self) -> str:
         return f"BatchIterator(batch_size={self._batch_size}, sequence_length={self._length}, share={self._share})"
