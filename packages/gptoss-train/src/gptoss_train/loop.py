@@ -44,8 +44,8 @@ __all__ = ["BatchIterator", "Outcome", "train"]
 class BatchIterator(Protocol):
     """Batches [B, T] of this process's rows, with grain's position.
 
-    Those of `gptoss_train.data` have `statistics` too, which the metrics then tell, and `get_state_after`, without which
-    a signal waits for the next batch and its step.
+    Those of `gptoss_train.data` have `statistics` too, which the metrics then tell, and `get_state_after`, without
+    which a signal waits for the next batch and its step.
     """
 
     def __next__(self) -> Batch:
