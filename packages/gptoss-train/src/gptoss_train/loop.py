@@ -204,16 +204,14 @@ def _steps(
         for sink in sinks:
             sink.write(line)
         received = request.wanted()
-        if checkpoints is not None and (checkpoints.is_due(step) or is_last or received or failure):
+        if checkpoints is not None and (checkpoints.is_due(step) or is_last):
             checkpoints.save(state, _position(batches, learnt=step - first_step), identity)
-        if failure:
-            break
-        if received:
+        if failure or received:
             break
     done = int(state.step)
-    if (is_out_of_data or received) and checkpoints is not None and done > first_step:
+    if (is_out_of_data or failure or received) and checkpoints is not None and done > first_step:
         checkpoints.save(state, _position(batches, learnt=done - first_step), identity)
-    if received:
+    if received and not failure:
         say(f"stopped by {received.name} after step {done}" + (", saved" if checkpoints is not None and done else ""))
     if checkpoints is not None:
         checkpoints.wait()

@@ -299,7 +299,7 @@ def _for_each_expert[S](
     """Calls `visit` for each expert that has rows besides those done, in order: its number, their first and count."""
     rest = runs if done is None else jnp.maximum(runs - done, 0)
     those_with_any_first = jnp.argsort(rest == 0, stable=True)
-    starts = jnp.cumsum(runs) - (runs if done is None else runs - done)
+    starts = jnp.cumsum(runs) - rest
 
     def step(turn: jax.Array, state: S) -> S:
         number = _entry(those_with_any_first, turn)
